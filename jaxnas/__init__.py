@@ -1,0 +1,29 @@
+"""jaxnas: neural architecture search by reinforcement learning in JAX and Flax."""
+
+import importlib
+from typing import Any
+
+from jaxnas import controllers, evaluators, loop, masks, networks, rewards, spaces, types
+from jaxnas.errors import InputError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "InputError",
+    "controllers",
+    "data",
+    "evaluators",
+    "loop",
+    "masks",
+    "networks",
+    "report",
+    "rewards",
+    "spaces",
+    "types",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("data", "report"):  # loaded when first used
+        return importlib.import_module(f"jaxnas.{name}")
+    raise AttributeError(f"module 'jaxnas' has no attribute {name!r}")

@@ -1,0 +1,137 @@
+"""REINFORCE: the policy gradient of an LSTM that writes architectures decision by decision.
+
+Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
+1992; Zoph & Le, "Neural Architecture Search with Reinforcement Learning", 2017,
+https://arxiv.org/abs/1611.01578, equation 2.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnas import masks, policies, rl
+from jaxnas.errors import InputError
+from jaxnas.types import Controller, Proposal, PyTree, Space
+
+
+class ReinforceState(NamedTuple):
+    """θ, the optimizer's state, b, and what the temperature's schedule counts."""
+
+    params: PyTree
+    optimizer: PyTree
+    baseline: PyTree
+    trials: jax.Array  # int32 []
+
+
+def reinforce(
+    space: Space,
+    *,
+    batch_size: int = 8,
+    policy: str = "lstm",
+    units: int = 100,
+    feedback: bool = True,
+    learning_rate: float = 0.01,
+    adam_epsilon: float = 1e-4,
+    baseline: str = "ema",
+    baseline_decay: float = 0.9,
+    entropy_weight: float = 0.0,
+    temperature: float = 1.0,
+    temperature_decay: float = 1.0,
+    temperature_floor: float = 0.1,
+    max_gradient_norm: float = 0.0,
+) -> Controller:
+    """θ ← θ + α ∇ (1/B) Σ_b Σ_t [log π(a_t | a_{<t}; θ)(G_t − b) + β H(π(· | a_{<t}; θ))].
+
+    Logits are divided by the temperature when sampling and in the gradient alike. An Adam ε of 1e-4 keeps
+    a gradient that is only rounding (all advantages zero) from becoming a full step.
+
+    Args:
+      batch_size: architectures proposed a round, B.
+      policy: lstm or free_logits.
+      units: hidden units of the LSTM.
+      feedback: feed each choice back as the next input; false runs the LSTM for one step only.
+      learning_rate: α of Adam.
+      adam_epsilon: ε of Adam.
+      baseline: ema, none or max_of_means.
+      baseline_decay: decay of the ema baseline, a round.
+      entropy_weight: β, the weight of the entropy bonus, per nat.
+      temperature: what logits are divided by at the first trial.
+      temperature_decay: factor on the temperature after every trial.
+      temperature_floor: the temperature's least value.
+      max_gradient_norm: clip the global norm of the gradient to this; 0 does not clip.
+
+    Raises:
+      InputError: a value out of its range.
+    """
+    _check(
+        batch_size, units, learning_rate, baseline_decay, temperature, temperature_decay, temperature_floor
+    )
+    pi = policies.make(policy, space, units=units, feedback=feedback)
+    b = rl.make_baseline(baseline, baseline_decay)
+    clip = optax.clip_by_global_norm(max_gradient_norm) if max_gradient_norm > 0 else optax.identity()
+    optimizer = optax.chain(clip, optax.adam(learning_rate, eps=adam_epsilon))
+
+    def init(key: jax.Array) -> ReinforceState:
+        params = pi.init(key)
+        return ReinforceState(params, optimizer.init(params), b.init, jnp.zeros((), jnp.int32))
+
+    def ask(key: jax.Array, state: ReinforceState) -> Proposal:
+        decayed = temperature * temperature_decay ** state.trials.astype(jnp.float32)
+        now = jnp.maximum(decayed, temperature_floor)
+        keys = jax.random.split(key, batch_size)
+        arch = jax.vmap(lambda k: policies.sample(k, pi, space, state.params, now))(keys)
+        return Proposal(arch, memo={"temperature": jnp.full(batch_size, now)})
+
+    def tell(
+        key: jax.Array, state: ReinforceState, proposal: Proposal, reward: jax.Array
+    ) -> tuple[ReinforceState, dict[str, jax.Array]]:
+        del key
+        valid, reward = rl.valid_rows(reward)
+        to_go = rl.returns(reward)
+        baseline_state, value = b.update(state.baseline, jnp.sum(reward, axis=-1), valid)
+        advantage = to_go - value
+
+        def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
+            log_probs, live = jax.vmap(lambda a, t: policies.unroll(pi, space, params, a, t))(
+                proposal.arch, proposal.memo["temperature"]
+            )
+            entropy = rl.masked_mean(masks.entropy(log_probs), live & valid[:, None])
+            policy_loss = rl.reinforce_loss(log_probs, proposal.arch, advantage, live, valid)
+            return policy_loss - entropy_weight * entropy, entropy
+
+        (value_of_loss, entropy), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+            updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+        learned = (optax.apply_updates(state.params, updates), optimizer_state)
+        # A round without a single valid row must not move Adam's moments either.
+        params, optimizer_state = jax.tree.map(
+            lambda new, old: jnp.where(jnp.any(valid), new, old), learned, (state.params, state.optimizer)
+        )
+        metrics = {
+            "loss": value_of_loss,
+            "baseline": value,
+            "entropy": entropy,
+            "gradient_norm": optax.tree.norm(gradient),
+            "temperature": proposal.memo["temperature"][0],
+        }
+        return ReinforceState(params, optimizer_state, baseline_state, state.trials + batch_size), metrics
+
+    return Controller(batch_size, init, ask, tell, lambda s: policies.greedy(pi, space, s.params))
+
+
+def _check(
+    batch_size: int, units: int, rate: float, decay: float, temp: float, temp_decay: float, floor: float
+) -> None:
+    for name, value, good, takes in (
+        ("batch_size", batch_size, batch_size >= 1, "1 or more"),
+        ("units", units, units >= 1, "1 or more"),
+        ("learning_rate", rate, rate > 0, "a positive number"),
+        ("baseline_decay", decay, 0 <= decay < 1, "a number in [0, 1)"),
+        ("temperature", temp, temp > 0, "a positive number"),
+        ("temperature_decay", temp_decay, 0 < temp_decay <= 1, "a number in (0, 1]"),
+        ("temperature_floor", floor, floor > 0, "a positive number"),
+    ):
+        if not good:
+            raise InputError(f"controller.{name}: got {value}; it takes {takes}")

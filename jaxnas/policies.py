@@ -1,0 +1,164 @@
+"""Stochastic policies over a space: logits from an LSTM or from a free table, always masked.
+
+A policy gives logits one decision at a time, so that the same two functions, `sample` and `unroll`,
+serve every policy. Shapes: T decisions, A choices.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxnas import masks
+from jaxnas.errors import unknown
+from jaxnas.types import PyTree, Space
+
+
+class Policy(NamedTuple):
+    """Logits decision by decision; `carry` is what the policy remembers of the decisions so far."""
+
+    init: Callable[[jax.Array], PyTree]  # key → params
+    start: Callable[[PyTree], PyTree]  # params → carry
+    logits: Callable[..., tuple[PyTree, jax.Array]]  # (params, carry, t [], previous []) → (carry, [A])
+
+
+class Unrolled(NamedTuple):
+    """A policy along one walk."""
+
+    log_probs: jax.Array  # float32 [T, A] masked; illegal choices have probability exactly zero
+    live: jax.Array  # bool [T]
+
+
+def free_logits(space: Space) -> Policy:
+    """One independent table of logits [T, A], as in NATS-Bench's REINFORCE; starts at 10⁻³·N(0, 1)."""
+    shape = (space.num_steps, space.num_choices)
+
+    def logits(params: PyTree, carry: PyTree, t: jax.Array, previous: jax.Array) -> tuple[PyTree, jax.Array]:
+        del previous
+        return carry, params[t]
+
+    return Policy(lambda key: 1e-3 * jax.random.normal(key, shape), lambda params: (), logits)
+
+
+class _LSTM(nn.Module):
+    """One LSTM layer, an embedding of the previous choice and a softmax head for every decision."""
+
+    num_steps: int
+    num_choices: int
+    units: int
+
+    def setup(self) -> None:
+        init = _uniform
+        self.cell = nn.OptimizedLSTMCell(
+            self.units, kernel_init=init, recurrent_kernel_init=init, bias_init=init
+        )
+        self.embedding = self.param("embedding", init, (self.num_steps, self.num_choices, self.units))
+        self.kernel = self.param("kernel", init, (self.num_steps, self.units, self.num_choices))
+        self.bias = self.param("bias", init, (self.num_steps, self.num_choices))
+
+    def __call__(self) -> jax.Array:
+        """Touch every parameter once, for `init`."""
+        return self.head(self.feed(self.zeros(), jnp.zeros(self.units)), jnp.zeros((), jnp.int32))
+
+    def zeros(self) -> PyTree:
+        return (jnp.zeros(self.units), jnp.zeros(self.units))
+
+    def feed(self, carry: PyTree, inputs: jax.Array) -> PyTree:
+        return self.cell(carry, inputs)[0]
+
+    def feed_choice(self, carry: PyTree, t: jax.Array, previous: jax.Array) -> PyTree:
+        embedded = self.embedding[t, previous] * (t > 0).astype(jnp.float32)  # zeros before the first
+        return self.feed(carry, embedded)
+
+    def head(self, carry: PyTree, t: jax.Array) -> jax.Array:
+        return carry[1] @ self.kernel[t] + self.bias[t]
+
+
+def lstm(space: Space, *, units: int = 100, feedback: bool = True) -> Policy:
+    """A one-layer LSTM with a head for every decision (Zoph et al. 2018, appendix A.1: 100 units).
+
+    All parameters start uniform in [−0.1, 0.1], as there. With `feedback` the choice just made is the next
+    input; without it the LSTM runs for one step on zeros and every head reads that one state, which makes
+    the decisions independent (RLMedNAS's code).
+    """
+    module = _LSTM(space.num_steps, space.num_choices, units)
+
+    def call(params: PyTree, method: str, *args: Any) -> Any:
+        return module.apply(params, *args, method=method)
+
+    def start(params: PyTree) -> PyTree:
+        zeros = call(params, "zeros")
+        return zeros if feedback else call(params, "feed", zeros, jnp.zeros(units))
+
+    def logits(params: PyTree, carry: PyTree, t: jax.Array, previous: jax.Array) -> tuple[PyTree, jax.Array]:
+        if feedback:
+            carry = call(params, "feed_choice", carry, t, previous)
+        return carry, call(params, "head", carry, t)
+
+    return Policy(module.init, start, logits)
+
+
+def make(name: str, space: Space, *, units: int, feedback: bool) -> Policy:
+    """The policy of that name, for the controllers that take `policy` as an option."""
+    if name == "lstm":
+        return lstm(space, units=units, feedback=feedback)
+    if name == "free_logits":
+        return free_logits(space)
+    raise unknown("controller.policy", name, ("lstm", "free_logits"))
+
+
+def unroll(
+    policy: Policy, space: Space, params: PyTree, arch: jax.Array, temperature: jax.Array | float = 1.0
+) -> Unrolled:  # arch [T]
+    """The policy's masked distribution at every decision of a given architecture; differentiable."""
+
+    def decide(carry: tuple, choice: jax.Array) -> tuple[tuple, Unrolled]:
+        memory, walk, previous, t = carry
+        memory, log_probs = _distribution(policy, space, params, (memory, walk, previous, t), temperature)
+        return (memory, space.step(walk, choice), choice, t + 1), Unrolled(log_probs, ~space.done(walk))
+
+    return jax.lax.scan(decide, _start(policy, space, params), arch.astype(jnp.int32))[1]
+
+
+def sample(
+    key: jax.Array, policy: Policy, space: Space, params: PyTree, temperature: jax.Array | float = 1.0
+) -> jax.Array:  # → int32 [T]
+    """One architecture drawn from the policy."""
+    return _roll(policy, space, params, temperature, jax.random.split(key, space.num_steps), greedy=False)[0]
+
+
+def greedy(policy: Policy, space: Space, params: PyTree) -> tuple[jax.Array, jax.Array]:  # [T], [T, A]
+    """The architecture of the likeliest choice at every decision, and the probabilities along it."""
+    return _roll(policy, space, params, 1.0, jnp.zeros(space.num_steps), greedy=True)
+
+
+def _roll(
+    policy: Policy, space: Space, params: PyTree, temperature: Any, keys: jax.Array, *, greedy: bool
+) -> tuple[jax.Array, jax.Array]:
+    def decide(carry: tuple, key: jax.Array) -> tuple[tuple, tuple]:
+        _, walk, _, t = carry
+        memory, log_probs = _distribution(policy, space, params, carry, temperature)
+        choice = jnp.argmax(log_probs) if greedy else jax.random.categorical(key, log_probs)
+        choice = choice.astype(jnp.int32)
+        return (memory, space.step(walk, choice), choice, t + 1), (choice, jnp.exp(log_probs))
+
+    return jax.lax.scan(decide, _start(policy, space, params), keys)[1]
+
+
+def _start(policy: Policy, space: Space, params: PyTree) -> tuple:
+    zero = jnp.zeros((), jnp.int32)
+    return policy.start(params), space.start, zero, zero
+
+
+def _distribution(
+    policy: Policy, space: Space, params: PyTree, carry: tuple, temperature: Any
+) -> tuple[PyTree, jax.Array]:
+    memory, walk, previous, t = carry
+    memory, logits = policy.logits(params, memory, t, previous)
+    return memory, jax.nn.log_softmax(masks.mask_logits(logits / temperature, space.mask(walk)))
+
+
+def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    return jax.random.uniform(key, shape, dtype, -0.1, 0.1)

@@ -1,0 +1,105 @@
+"""Measures → score: pure functions of {name: [B]}; a NaN measure gives a NaN score.
+
+A search with a reward of its own passes any function of the measures; a configuration names one of
+`REGISTRY`, whose keyword-only parameters are the options of `[reward]`.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxnas.errors import InputError
+
+Measures = dict[str, jax.Array]
+
+
+def accuracy(measures: Measures, *, measure: str = "accuracy") -> jax.Array:  # {[B]} → [B]
+    """The measure itself.
+
+    Args:
+      measure: which measure: accuracy, auc, or any other that the evaluator reports.
+    """
+    return _get(measures, measure)
+
+
+def negative(measures: Measures, *, measure: str = "loss") -> jax.Array:  # {[B]} → [B]
+    """A measure to be made small, such as `loss` or `mse`.
+
+    Args:
+      measure: which measure.
+    """
+    return -_get(measures, measure)
+
+
+def accuracy_minus_params(
+    measures: Measures, *, weight: float = 1e-6, measure: str = "accuracy"
+) -> jax.Array:  # {[B]} → [B]
+    """accuracy − λ·params (RLMedNAS).
+
+    Args:
+      weight: λ, in accuracy per parameter.
+      measure: which measure stands for the accuracy.
+    """
+    return _get(measures, measure) - weight * _get(measures, "params")
+
+
+def accuracy_minus_log_params(
+    measures: Measures,
+    *,
+    beta: float = 0.001,
+    delta: float = math.exp(-8),
+    log: str = "log10",
+    measure: str = "accuracy",
+) -> jax.Array:  # {[B]} → [B]
+    """accuracy − β(δ·x + log x) with x the number of parameters (Mini-MetaQNN's penalty).
+
+    The report prints δ = "e−8" and "log"; its code has exp(−8) and log10, the defaults here. The other
+    readings are delta = 1e-8 and log = "ln".
+
+    Args:
+      beta: β, the weight of the whole penalty.
+      delta: δ, the weight of the linear term per parameter.
+      log: log10 or ln.
+      measure: which measure stands for the accuracy.
+
+    Raises:
+      InputError: `log` is neither.
+    """
+    if log not in ("log10", "ln"):
+        raise InputError(f"reward.log: got {log!r}; it takes log10 or ln")
+    x = _get(measures, "params")
+    logarithm = jnp.log(x) / math.log(10) if log == "log10" else jnp.log(x)
+    return _get(measures, measure) - beta * (delta * x + logarithm)
+
+
+def accuracy_cubed(measures: Measures, *, measure: str = "accuracy") -> jax.Array:  # {[B]} → [B]
+    """accuracy³ (Zoph & Le 2017, section 4.1), which stretches differences near the top.
+
+    Args:
+      measure: which measure stands for the accuracy.
+    """
+    return _get(measures, measure) ** 3
+
+
+def terminal(score: jax.Array, live: jax.Array) -> jax.Array:  # [B], bool [B, T] → [B, T]
+    """The score at the last live decision of each row, zero elsewhere."""
+    last = jnp.sum(live, axis=-1) - 1
+    at = jnp.arange(live.shape[-1])[None, :] == last[:, None]
+    return jnp.where(at, score[:, None], jnp.zeros((), score.dtype))
+
+
+def _get(measures: Measures, name: str) -> jax.Array:
+    if name not in measures:
+        known = ", ".join(sorted(set(measures) - {"status"}))
+        raise InputError(f"reward.measure: no measure {name!r}; this evaluator reports {known}")
+    return measures[name]
+
+
+REGISTRY = {
+    "accuracy": accuracy,
+    "accuracy_cubed": accuracy_cubed,
+    "accuracy_minus_log_params": accuracy_minus_log_params,
+    "accuracy_minus_params": accuracy_minus_params,
+    "negative": negative,
+}

@@ -1,0 +1,117 @@
+"""The nouns of jaxnas: a space, a network, a controller, an evaluator, and what passes between them.
+
+Each is a NamedTuple of pure functions that a factory closes over its settings. Shapes: B proposals a
+round, T decisions an architecture at most, A choices the widest decision has.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+PyTree = Any
+
+
+class Space(NamedTuple):
+    """A deterministic decision process; an architecture is one walk through it.
+
+    The padding choice is 0: after the end of a walk it is the only legal choice.
+    """
+
+    name: str
+    num_steps: int  # T
+    num_choices: int  # A
+    decisions: tuple[str, ...]  # [T] the name of every decision
+    start: PyTree  # the walk before any decision (arrays)
+    step: Callable[[PyTree, jax.Array], PyTree]  # (walk, choice []) → walk
+    mask: Callable[[PyTree], jax.Array]  # walk → bool [A]; True is legal
+    done: Callable[[PyTree], jax.Array]  # walk → bool []
+    num_states: int  # S, for tabular controllers
+    state: Callable[[PyTree], jax.Array]  # walk → int32 [] in [0, S)
+    observe: Callable[[PyTree], jax.Array]  # walk → float32 [F], for networks over states
+    decode: Callable[[Any], dict[str, Any]]  # host: arch [T] → {decision: chosen value}
+    describe: Callable[[Any], str]  # host: arch [T] → the field's notation
+    parse: Callable[[str], np.ndarray]  # host: the inverse; an InputError points at the offending token
+    size: int  # how many architectures are legal
+
+
+class Network(NamedTuple):
+    """An architecture as a trainable child network.
+
+    `Structure` is hashable: it fixes the shapes of the compiled program. `Knobs` are arrays: they do not.
+    """
+
+    plan: Callable  # host: arch [T] → (Structure, Knobs); an InputError where no network is possible
+    init: Callable  # (key, Structure) → params
+    apply: Callable  # (params, Structure, Knobs, images float32 [N,H,W,C], key or None) → [N, outputs]
+
+
+class Proposal(NamedTuple):
+    """What a controller asks for; `memo` is what it wants to remember when the reward comes in."""
+
+    arch: jax.Array  # int32 [B, T]
+    memo: PyTree  # leaves [B, ...]
+
+
+class Controller(NamedTuple):
+    """Who proposes architectures. `ask` reads the state, `tell` writes it."""
+
+    batch_size: int  # B
+    init: Callable  # key → state
+    ask: Callable  # (key, state) → Proposal
+    tell: Callable  # (key, state, Proposal, reward [B, T]) → (state, metrics {name: []})
+    policy: Callable  # state → (greedy arch [T], choice probabilities along it [T, A])
+
+
+class Evaluator(NamedTuple):
+    """Who measures architectures.
+
+    Measures are {name: float32 [B]} and carry their unit in the name (`accuracy` in 0–1, `params`,
+    `train_seconds`, …), with `status` int32 [B], an index into `STATUS`. A failed child is NaN.
+    """
+
+    init: Callable  # key → state; the key is the root of everything random in the evaluation
+    evaluate: Callable  # (keys [B], state, arch [B, T]) → (state, measures)
+    weights: Callable | None  # (state, lane) → parameters of that child of the last round
+    measures: tuple[str, ...]  # the names that `evaluate` reports beside `status`
+    jittable: bool  # False: the search runs a Python loop around the jitted ask and tell
+    stats: Callable[[], dict[str, float]] | None = None  # host: counters so far: programs, compile_seconds, …
+
+
+class Split(NamedTuple):
+    """Images and their labels."""
+
+    images: np.ndarray  # uint8 [N, H, W, C]
+    labels: np.ndarray  # int32 [N] (multiclass, binary); float32 [N, outputs] (multi_label, regression)
+
+
+class Dataset(NamedTuple):
+    """Images with fixed splits. A search sees `train` and `validation` alone."""
+
+    name: str
+    task: str  # one of TASKS
+    train: Split
+    validation: Split
+    test: Split | None
+    classes: tuple[str, ...]  # names of the classes, labels or targets
+    class_weights: np.ndarray | None  # float32 [classes], weights of the training loss
+
+    @property
+    def num_outputs(self) -> int:
+        """Width of the network's head: one logit suffices for a binary task."""
+        return 1 if self.task == "binary" else len(self.classes)
+
+
+TASKS = ("multiclass", "binary", "multi_label", "regression")
+
+# What can become of a trial: the word for trials.csv, and the reason in full.
+STATUS: tuple[tuple[str, str], ...] = (
+    ("ok", ""),
+    ("failed", "the loss became NaN or infinite"),
+    ("failed", "out of memory, alone in its group"),
+    ("failed", "the table has no row for this architecture"),
+    ("failed", "failed at random, as the mock was asked to"),
+    ("failed", "no network of this shape exists for these images"),
+)
+OK, DIVERGED, OUT_OF_MEMORY, NOT_IN_TABLE, MOCK_FAILURE, NO_LEGAL_SHAPE = range(len(STATUS))
