@@ -1,0 +1,124 @@
+"""Which images a data set has: classes, task, splits and limits, as indices."""
+
+import numpy as np
+
+from jaxnas.data.arrays import Part, Raw
+from jaxnas.errors import InputError
+
+
+def select(source: str, raw: Raw, classes: tuple[int, ...]) -> Raw:
+    """Keeps these classes, numbered in the order given; of several labels or targets, these columns.
+
+    An image of no kept class gets the label −1, which `divide` leaves out.
+    """
+    if not classes:
+        return raw
+    known = len(raw.classes)
+    for one in classes:
+        if not 0 <= one < known or classes.count(one) > 1:
+            raise InputError(
+                f"data.classes: got {one} in {classes}; it takes each of 0 to {known - 1} at most once"
+            )
+    number = np.full(known, -1)
+    number[list(classes)] = np.arange(len(classes))
+    parts = {}
+    for split, part in raw.parts.items():
+        labels = number[part.labels] if part.labels.ndim == 1 else part.labels[:, list(classes)]
+        if labels.ndim == 1 and labels.max() < 0:
+            raise InputError(f"data.classes: {source} has no {split} image of {classes}; it takes others too")
+        parts[split] = part._replace(labels=labels)
+    return raw._replace(parts=parts, classes=tuple(raw.classes[one] for one in classes))
+
+
+def resolve_task(source: str, raw: Raw, asked: str | None) -> str:
+    """The task that was asked for, or else the source's own, if it fits the labels."""
+    labels = raw.parts["train"].labels
+    if labels.dtype == np.float32:
+        fitting = ("regression",)
+    else:
+        fitting = ("multiclass", "binary", "regression") if labels.ndim == 1 else ("multi_label",)
+    task, count = asked or raw.task or fitting[0], len(raw.classes)
+    if task not in fitting:
+        raise InputError(f"data.task: {task!r} does not fit {source}; it takes {' or '.join(fitting)}")
+    if (task == "binary" and count != 2) or (task == "multiclass" and count < 2):
+        least = "" if task == "binary" else "at least "
+        raise InputError(
+            f"data.task: {task!r} takes {least}2 classes; {source} has {count}: see data.classes"
+        )
+    return task
+
+
+def spread(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
+    """A random order in which every prefix holds the classes in proportion.
+
+    The j-th image of a class with n stands at j / n, so the first of every class precedes the second of any.
+
+    Args:
+      labels: int64 [N], stratified by value, −1 being left out; or [N, L], not stratified.
+      seed: of the order.
+      stream: tells apart the orders that share a seed.
+
+    Returns:
+      int64 [n], indices into `labels`.
+    """
+    groups = labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
+    order = np.random.Generator(np.random.PCG64((seed, stream))).permutation(len(groups))
+    order = order[np.argsort(groups[order], kind="stable")][np.count_nonzero(groups < 0) :]
+    place = np.concatenate([np.arange(n) / max(n, 1) for n in np.bincount(groups[groups >= 0])])
+    return order[np.argsort(place, kind="stable")]
+
+
+def divide(
+    source: str, raw: Raw, task: str, fractions: dict[str, float], limit: int, seed: int
+) -> dict[str, tuple[Part, np.ndarray]]:
+    """{split: (the part with its images, which of them: ascending [n])}, disjoint and stratified by class.
+
+    Args:
+      source: as the user wrote it, for messages.
+      raw: checked data.
+      task: one of TASKS.
+      fractions: {"validation": …, "test": …} of the training images, cut if the source has no such split.
+      limit: at most so many images of each split, 0 for all; smaller limits give subsets of larger ones.
+      seed: of the draws.
+
+    Raises:
+      InputError: a class without a training image, or too few images for a split.
+    """
+    labels, least = raw.parts["train"].labels, 1
+    if task in ("multiclass", "binary"):
+        least = len(raw.classes)
+        counts = np.bincount(labels[labels >= 0], minlength=least)
+        if not counts.all():
+            name = raw.classes[int(counts.argmin())]
+            raise InputError(
+                f"{source}: class {name!r} has no training image; list the others in data.classes"
+            )
+    if 0 < limit < least:
+        raise InputError(f"data.limit: {limit} leaves classes empty; it takes 0 or at least {least}")
+
+    streams = {"train": 0, "validation": 1, "test": 2}
+    orders = {split: spread(part.labels, seed, streams[split]) for split, part in raw.parts.items()}
+    whole = orders["train"]
+    cut = {
+        split: round(fraction * len(whole))
+        for split, fraction in fractions.items()
+        if fraction and split not in raw.parts
+    }
+    end = len(whole) - sum(cut.values())
+    if end < least or not all(cut.values()):
+        sizes = ", ".join(f"{size} for {split}" for split, size in {"train": end, **cut}.items())
+        raise InputError(
+            f"{source}: {len(whole)} images cannot be split ({sizes}); train takes {least}, others 1: "
+            "change data.validation_fraction or data.test_fraction"
+        )
+    chosen = {split: (part, orders[split]) for split, part in raw.parts.items()}
+    chosen["train"] = raw.parts["train"], whole[:end]
+    for split, size in cut.items():
+        chosen[split] = raw.parts["train"], whole[end : end + size]
+        end += size
+    return {split: (part, np.sort(index[: limit or None])) for split, (part, index) in chosen.items()}
+
+
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """N / (classes · N_c), float32 [classes], from labels [N]: every class weighs the same in the loss."""
+    return (len(labels) / (classes * np.bincount(labels, minlength=classes))).astype(np.float32)
