@@ -1,0 +1,114 @@
+"""What a run depends on beside its configuration: versions, devices and the CPU's thread pool.
+
+XLA cuts a matrix product on a CPU by the size of its thread pool, so the last bits of a result depend on
+it: it is recorded, and a run goes on with the pool that it began with.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxnas.errors import InputError
+
+FORMAT = 1  # of a run's folder
+PACKAGES = ("jaxnas", "jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
+
+
+def prepare(*, cpu_devices: int, deterministic: bool, folder: Path | None = None) -> None:
+    """Set JAX up before it first touches a device; for a run that exists, as it was when it began.
+
+    Raises:
+      InputError: the run in `folder` has a later format, or another thread pool than NPROC asks for.
+    """
+    threads = max(int(os.environ.get("NPROC") or cores()), cpu_devices)
+    if folder is not None:
+        before = read(folder)
+        if before["format"] > FORMAT:
+            raise InputError(
+                f"{folder}: format {before['format']} of a newer jaxnas; this one reads up to {FORMAT}, upgrade it"
+            )
+        if "NPROC" in os.environ and threads != before["cpu_threads"]:
+            raise InputError(
+                f"{folder}: began with {before['cpu_threads']} CPU threads, now {threads}, which would change its "
+                f"bits; unset NPROC or set it to {before['cpu_threads']}"
+            )
+        threads = before["cpu_threads"]
+    os.environ["NPROC"] = str(threads)
+    if cpu_devices > 1:
+        jax.config.update("jax_num_cpu_devices", cpu_devices)
+    if deterministic:
+        os.environ["XLA_FLAGS"] = (
+            f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+        )
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def describe() -> dict[str, Any]:
+    """The content of environment.json."""
+    devices = jax.devices()
+    return {
+        "format": FORMAT,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "system": platform.platform(),
+        "backend": jax.default_backend(),
+        "devices": [d.device_kind for d in devices],
+        "cores": cores(),
+        "cpu_threads": int(os.environ.get("NPROC") or max(cores(), len(devices))),
+    }
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """environment.json of a run.
+
+    Raises:
+      InputError: the folder is not a run, or the file is damaged.
+    """
+    path = folder / "environment.json"
+    try:
+        found = json.loads(path.read_text())
+        return {**found, "format": int(found["format"]), "cpu_threads": int(found["cpu_threads"])}
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder}: no run is here (no environment.json); start one with `jaxnas search`"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); restore it, or start the search anew") from None
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cache_folder() -> Path:
+    """The user's cache folder of jaxnas: $XDG_CACHE_HOME/jaxnas, else ~/.cache/jaxnas."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxnas"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _commit() -> str:
+    """The commit of the source, where it is a git checkout."""
+    here = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+        tracked = subprocess.run([*command[:3], "ls-files", "--error-unmatch", __file__], capture_output=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.stdout.strip() if tracked.returncode == 0 else ""
+    except OSError:
+        return ""
