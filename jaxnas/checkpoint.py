@@ -1,0 +1,101 @@
+"""Save and restore the state of a search with Orbax: asynchronous, digested, its shapes checked.
+
+Orbax reads a flipped byte without complaint and hides a wrong shape behind a long traceback, so every
+save carries a digest of its arrays and every restore compares the shapes first.
+"""
+
+import contextlib
+import hashlib
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from jaxnas.errors import InputError
+from jaxnas.types import PyTree
+
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def open_folder(folder: Path, keep: int = 3) -> ocp.training.Checkpointer:
+    """The checkpoints of a run, the newest `keep` of them kept."""
+    return ocp.training.Checkpointer(
+        folder.resolve(),
+        save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+        preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+        cleanup_tmp_directories=True,
+    )
+
+
+def save(checkpoints: ocp.training.Checkpointer, step: int, tree: PyTree, about: dict[str, Any]) -> Any:
+    """Start saving `tree` as that step, with `about` (JSON); `.result()` of what returns waits for it."""
+    host = jax.tree.map(_to_host, tree)
+    return checkpoints.save_async(step, host, custom_metadata={**about, "sha256": digest(host)})
+
+
+def restore(checkpoints: ocp.training.Checkpointer, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+    """The newest step that is whole, and what was said about it; None if there is none.
+
+    Raises:
+      InputError: the arrays of a step have other shapes than those of `like`.
+    """
+    template = jax.tree.map(_to_host, like)
+    wanted = _shapes(template)
+    for step in sorted((c.step for c in checkpoints.checkpoints), reverse=True):
+        try:
+            metadata = checkpoints.metadata(step)
+            found, about = _shapes(metadata.metadata or {}), dict(metadata.custom_metadata or {})
+        except Exception:  # truncated or half deleted: an older one may be whole
+            continue
+        differing = [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
+        if found and differing:
+            k = differing[0]
+            raise InputError(
+                f"{checkpoints.directory}: step {step} does not fit the configuration: {k} is "
+                f"{found.get(k, 'absent')}, the configuration needs {wanted.get(k, 'none')} "
+                f"({len(differing)} such)"
+            )
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                tree = checkpoints.load(step, abstract_state=template)
+        except Exception:  # Orbax has no error of its own for a damaged file
+            continue
+        tree = jax.tree.map(np.asarray, tree)
+        if digest(tree) == about.get("sha256"):
+            return jax.tree.map(_from_host, tree, like), about
+    return None
+
+
+def digest(tree: PyTree) -> str:
+    """SHA-256 of every array's path, shape, type and bytes."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        sha.update(f"{_name(path)}{array.shape}{array.dtype}".encode() + array.tobytes())
+    return sha.hexdigest()
+
+
+def _to_host(x: Any) -> np.ndarray:
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x = jax.random.key_data(x)
+    return np.array(x)
+
+
+def _from_host(x: np.ndarray, like: Any) -> jax.Array:
+    if isinstance(like, jax.Array) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.asarray(x), impl=jax.random.key_impl(like))
+    return jnp.asarray(x, like.dtype)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {_name(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}

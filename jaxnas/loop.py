@@ -1,0 +1,194 @@
+"""The search loop: the only place where controller and evaluator meet.
+
+    key ─► ask ─► arch [B,T] ─► evaluate ─► measures {name: [B]} ─► reward [B,T] ─► tell
+
+Round r draws its keys from fold_in(root, r), trial i from fold_in(evaluation root, i): a child's result
+does not depend on what else is in its round. All decisions of a round are taken before any is measured.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas import masks, rewards
+from jaxnas.types import OK, Controller, Evaluator, PyTree, Space
+
+# Rounds that one call of the compiled loop records at most; the loop's length itself is dynamic, so that
+# one program serves every number of rounds and how a search is cut into calls cannot change its bits.
+CHUNK = 256
+
+
+class SearchState(NamedTuple):
+    """All that a search remembers; with the configuration it decides everything that follows."""
+
+    root: jax.Array  # key []
+    round: jax.Array  # int32 [] rounds completed
+    controller: PyTree
+    evaluator: PyTree
+    best_reward: jax.Array  # float32 [], −inf before the first success
+    best_arch: jax.Array  # int32 [T]
+    best_trial: jax.Array  # int32 [], −1 before the first success
+
+
+class Record(NamedTuple):
+    """What happened in a round."""
+
+    round: jax.Array  # int32 []
+    arch: jax.Array  # int32 [B, T]
+    measures: dict[str, jax.Array]  # {name: [B]}
+    legal: jax.Array  # bool [B] False only by a mistake of the controller or of the space's rules
+    reward: jax.Array  # float32 [B], NaN for a failed child
+    best_reward: jax.Array  # float32 [] so far, −inf before the first success
+    metrics: dict[str, jax.Array]  # {name: []} of the controller
+
+
+class Search(NamedTuple):
+    """A search as pure functions; `step` can be scanned and vmapped if the evaluator is jittable."""
+
+    space: Space
+    controller: Controller
+    evaluator: Evaluator
+    init: Callable[[jax.Array], SearchState]  # key → state
+    step: Callable[[SearchState], tuple[SearchState, Record]]  # one round
+    rounds: Callable[..., tuple[SearchState, Record]]  # (state, n) → (state, records [CHUNK, ...]), compiled
+    preview: Callable[[SearchState, int], Record]  # (state, n) → the first n trials of the next round, untold
+
+
+def make(
+    space: Space,
+    controller: Controller,
+    evaluator: Evaluator,
+    reward: Callable[[dict[str, jax.Array]], jax.Array],  # {name: [B]} → [B]
+) -> Search:
+    """Bind the four parts into a search.
+
+    Raises:
+      InputError: the reward asks for a measure that the evaluator does not report.
+    """
+    B = controller.batch_size
+    jax.eval_shape(reward, {m: jax.ShapeDtypeStruct((B,), jnp.float32) for m in evaluator.measures})
+
+    def init(key: jax.Array) -> SearchState:
+        key_controller, key_evaluator, root = jax.random.split(key, 3)
+        return SearchState(
+            root=root,
+            round=jnp.zeros((), jnp.int32),
+            controller=controller.init(key_controller),
+            evaluator=evaluator.init(key_evaluator),
+            best_reward=jnp.full((), -jnp.inf, jnp.float32),
+            best_arch=jnp.zeros(space.num_steps, jnp.int32),
+            best_trial=jnp.full((), -1, jnp.int32),
+        )
+
+    def ask(state: SearchState) -> tuple[Any, jax.Array]:
+        key_ask, _, root_trials = _round_keys(state)
+        keys = jax.vmap(lambda i: jax.random.fold_in(root_trials, i))(state.round * B + jnp.arange(B))
+        return controller.ask(key_ask, state.controller), keys
+
+    def score_of(measures: dict[str, jax.Array]) -> jax.Array:  # {[B]} → [B], NaN for a failed child
+        score = jnp.where(jnp.asarray(measures["status"]) == OK, reward(measures), jnp.nan)
+        return jnp.where(jnp.isfinite(score), score, jnp.nan)
+
+    def record(
+        state: SearchState, arch: Any, measures: dict, score: Any, legal: Any, metrics: dict
+    ) -> Record:
+        taken = jnp.take_along_axis(legal, arch[..., None], axis=-1)[..., 0]
+        best = jnp.maximum(state.best_reward, jnp.nanmax(score, initial=-jnp.inf))
+        return Record(state.round, arch, measures, jnp.all(taken, axis=-1), score, best, metrics)
+
+    def tell(
+        state: SearchState, evaluator_state: PyTree, proposal: Any, measures: dict[str, jax.Array]
+    ) -> tuple[SearchState, Record]:
+        _, key_tell, _ = _round_keys(state)
+        score = score_of(measures)
+        walk = jax.vmap(lambda a: masks.walk(space, a))(proposal.arch)
+        told = rewards.terminal(score, walk.live)
+        controller_state, metrics = controller.tell(key_tell, state.controller, proposal, told)
+        ranked = jnp.where(jnp.isnan(score), -jnp.inf, score)
+        lane = jnp.argmax(ranked).astype(jnp.int32)
+        better = ranked[lane] > state.best_reward
+        after = SearchState(
+            root=state.root,
+            round=state.round + 1,
+            controller=controller_state,
+            evaluator=evaluator_state,
+            best_reward=jnp.where(better, ranked[lane], state.best_reward),
+            best_arch=jnp.where(better, proposal.arch[lane], state.best_arch),
+            best_trial=jnp.where(better, state.round * B + lane, state.best_trial),
+        )
+        return after, record(state, proposal.arch, measures, score, walk.legal, metrics)
+
+    # Compiled apart for evaluators that run on the host. The barriers keep XLA from fusing across the
+    # parts of a scanned round, which keeps its arithmetic that of the parts compiled apart.
+    compiled_ask, compiled_tell = jax.jit(ask), jax.jit(tell)
+
+    def step(state: SearchState) -> tuple[SearchState, Record]:
+        if not evaluator.jittable:
+            proposal, keys = compiled_ask(state)
+            evaluator_state, measures = evaluator.evaluate(keys, state.evaluator, proposal.arch)
+            return compiled_tell(state, evaluator_state, proposal, measures)
+        proposal, keys = ask(state)
+        proposal = jax.lax.optimization_barrier(proposal)
+        result = evaluator.evaluate(keys, state.evaluator, proposal.arch)
+        evaluator_state, measures = jax.lax.optimization_barrier(result)
+        return jax.lax.optimization_barrier(tell(state, evaluator_state, proposal, measures))
+
+    @jax.jit
+    def compiled_rounds(state: SearchState, n: jax.Array) -> tuple[SearchState, Record]:
+        record = jax.eval_shape(step, state)[1]
+        buffers = jax.tree.map(lambda r: jnp.zeros((CHUNK, *r.shape), r.dtype), record)
+
+        def body(i: jax.Array, carry: tuple[SearchState, Record]) -> tuple[SearchState, Record]:
+            state, records = carry
+            state, record = step(state)
+            return state, jax.tree.map(lambda rows, row: rows.at[i].set(row), records, record)
+
+        return jax.lax.fori_loop(0, n, body, (state, buffers))
+
+    def preview(state: SearchState, n: int) -> Record:
+        proposal, keys = compiled_ask(state)
+        _, measures = evaluator.evaluate(keys[:n], state.evaluator, proposal.arch[:n])
+        legal = jax.vmap(lambda a: masks.walk(space, a).legal)(proposal.arch[:n])
+        return record(state, proposal.arch[:n], measures, score_of(measures), legal, {})
+
+    return Search(space, controller, evaluator, init, step, compiled_rounds, preview)
+
+
+def run(search: Search, state: SearchState, rounds: int) -> tuple[SearchState, Record]:
+    """Host: advance a search by so many rounds; returns the state and the stacked records [rounds, ...].
+
+    With a jittable evaluator the rounds run in one compiled loop, otherwise in a Python loop.
+    """
+    parts = []
+    while rounds > 0:
+        if search.evaluator.jittable:
+            n = min(rounds, CHUNK)
+            state, records = search.rounds(state, jnp.int32(n))
+            parts.append(jax.tree.map(partial(_head, n), records))
+        else:
+            n = 1
+            state, record = search.step(state)
+            parts.append(jax.tree.map(lambda r: np.asarray(r)[None], record))
+        rounds -= n
+    if not parts:
+        raise ValueError("rounds must be at least 1")
+    return state, jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+
+
+def scan(search: Search, state: SearchState, rounds: int) -> tuple[SearchState, Record]:
+    """A whole search as one `lax.scan`, to be jitted and vmapped over states; needs a jittable evaluator."""
+    return jax.lax.scan(lambda state, _: search.step(state), state, length=rounds)
+
+
+def _round_keys(state: SearchState) -> tuple[jax.Array, jax.Array, jax.Array]:  # of ask, of tell, of trials
+    root_rounds, root_trials = jax.random.split(state.root)
+    key_ask, key_tell = jax.random.split(jax.random.fold_in(root_rounds, state.round))
+    return key_ask, key_tell, root_trials
+
+
+def _head(n: int, rows: jax.Array) -> np.ndarray:
+    return np.asarray(rows[:n])
