@@ -1,0 +1,327 @@
+"""A TOML file and command-line overrides → frozen, checked dataclasses → objects.
+
+`[search]`, `[search.stop]` and `[runtime]` are the dataclasses below. Every other section configures one
+part of the search, and its keys are the options of that part's factory: an option is declared once, where
+it is used, with its default and its help.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import io
+import operator
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import tomli_w
+import tyro
+
+from jaxnas import options
+from jaxnas.errors import InputError, unknown
+from jaxnas.types import Controller, Dataset, Evaluator, Network, Space
+
+
+@dataclasses.dataclass(frozen=True)
+class Stop:
+    """What ends a search before its budget is spent.
+
+    Args:
+      accuracy: end once a trial has at least this accuracy, in (0, 1].
+      stalled_trials: end once the best reward is this many trials old.
+      hours: end once the search has run this long.
+    """
+
+    accuracy: float | None = None
+    stalled_trials: int | None = None
+    hours: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """The run.
+
+    Args:
+      name: the run and its folder; by default the configuration file's name without its suffix.
+      seed: the root of everything random, in [0, 2³²).
+      budget: trials, at least 1.
+      twin: also run random search with the same budget, for comparison.
+      stop: what ends the search before its budget is spent.
+    """
+
+    name: str = ""
+    seed: int = 0
+    budget: int = 100
+    twin: bool = False
+    stop: Stop = Stop()
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """The machine.
+
+    Args:
+      cpu_devices: CPU devices that children are spread over; one compiles every program once, and its
+        workers share it.
+      deterministic: XLA's deterministic operations on a GPU, so that runs repeat to the bit.
+    """
+
+    cpu_devices: int = 1
+    deterministic: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A checked configuration, one field a section; `load` is the way to make one.
+
+    The class of a part's section is made from its factory. `network`, `data` and `trainer` are None unless
+    the evaluator is `trained`: no other trains a network.
+    """
+
+    search: Search
+    space: Any
+    controller: Any
+    evaluator: Any
+    reward: Any
+    network: Any
+    data: Any
+    trainer: Any
+    runtime: Runtime
+
+
+class Parts(NamedTuple):
+    """What a search is made of."""
+
+    space: Space
+    controller: Controller
+    evaluator: Evaluator
+    reward: Callable  # measures {name: [B]} → [B]
+    network: Network | None  # None, as is the dataset, with an evaluator that trains nothing
+    dataset: Dataset | None
+
+
+SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
+Table = dict[str, dict[str, Any]]  # {section: {key: value}}, as TOML has it
+
+MAY_DIFFER = ("search.name", "search.budget", "search.stop.", "runtime.")  # when a run is resumed
+RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("search.name", lambda v: _is_folder_name(v), "a folder's name: no path, at most 100 characters"),
+    ("search.seed", lambda v: 0 <= v < 2**32, "an integer from 0 to 4294967295"),
+    ("search.budget", lambda v: v >= 1, "an integer of at least 1"),
+    ("search.stop.accuracy", lambda v: 0 < v <= 1, "a number above 0, at most 1"),
+    ("search.stop.stalled_trials", lambda v: v >= 1, "an integer of at least 1"),
+    ("search.stop.hours", lambda v: v > 0, "a number above 0"),
+    ("runtime.cpu_devices", lambda v: v >= 1, "an integer of at least 1"),
+)
+
+
+def registries() -> dict[str, dict[str, Callable]]:
+    """{section: {name: factory}} of the sections that name their part."""
+    from jaxnas import controllers, evaluators, networks, rewards, spaces
+
+    return {
+        "space": spaces.REGISTRY,
+        "controller": controllers.REGISTRY,
+        "evaluator": evaluators.REGISTRY,
+        "reward": rewards.REGISTRY,
+        "network": networks.REGISTRY,
+    }
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in the TOML file at `path`, with `overrides` such as `--search.seed 1` on top.
+
+    The file has to be right on its own. Where an override changes a section's name, settings of the file
+    that the new part has no use for are dropped.
+
+    Raises:
+      InputError: the file cannot be read, or a section, key, name, flag or value is wrong.
+    """
+    table, flags = _read(Path(path)), options.split(overrides)
+    names = {s: words[0] for s in registries() for key, words in flags if key == f"{s}.name" and words}
+    for section in ("space", "controller"):  # without a default: the file may leave these to a flag
+        if section in names:
+            table.setdefault(section, {}).setdefault("name", names[section])
+    config = _resolve(table)
+    if names:
+        table |= {section: table.get(section, {}) | {"name": name} for section, name in names.items()}
+        known = {section: options.leaves(cls) for section, cls in _classes(table).items()}
+        table = {s: {k: v for k, v in table[s].items() if k in known[s]} for s in table if s in known}
+        config = _resolve(table)
+    for key, words in flags:
+        config = _override(config, key, words)
+    table = _table(config)
+    table["search"]["name"] = table["search"]["name"] or Path(path).stem
+    return _resolve(table)
+
+
+def dump(config: Config) -> str:
+    """The whole configuration as TOML, defaults included; `load` reads it back as an equal one."""
+    return tomli_w.dumps(_table(config))
+
+
+def build(config: Config, *, dataset: Dataset | None = None) -> Parts:
+    """The objects that `config` describes. The evaluator does not get the test split.
+
+    Args:
+      config: what to build.
+      dataset: used in place of loading `[data]`.
+
+    Raises:
+      InputError: a factory refuses a value, or the data cannot be had.
+    """
+    from jaxnas import data
+
+    def part(section: str) -> functools.partial:
+        settings = dict(vars(getattr(config, section)))
+        return functools.partial(_factory(section, settings.pop("name")), **settings)
+
+    space = part("space")()
+    controller = part("controller")(space)
+    if config.trainer is None:
+        return Parts(space, controller, part("evaluator")(space), part("reward"), None, None)
+    if dataset is None:
+        dataset = data.load(**vars(config.data))
+    network = part("network")(space, dataset.train.images.shape[1:], dataset.num_outputs)
+    trained = functools.partial(_factory("evaluator", "trained"), **vars(config.trainer))
+    evaluator = trained(network, dataset._replace(test=None))
+    return Parts(space, controller, evaluator, part("reward"), network, dataset)
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """One line for every key by which `new` is another search than `old`, and cannot continue it."""
+    lines = []
+    for section in SECTIONS:
+        a, b = getattr(old, section), getattr(new, section)
+        if a is None or b is None:
+            continue  # if only one is, the evaluators' names differ
+        same = type(a) is type(b)  # else the names differ, and what is below them does not compare
+        for key in options.leaves(type(a), f"{section}.") if same else [f"{section}.name"]:
+            before, after = (operator.attrgetter(key)(config) for config in (old, new))
+            if before != after and not key.startswith(MAY_DIFFER):
+                lines.append(f"{key}: {options.show(before)} → {options.show(after)}")
+    return lines
+
+
+def twin(config: Config, batch_size: int) -> Config:
+    """The same search by the random controller, without a twin of its own."""
+    table = _table(config)
+    table["controller"] = {"name": "random", "batch_size": batch_size}
+    table["search"] |= {"twin": False, "name": "twin"}
+    table["search"].pop("stop", None)
+    return _resolve(table)
+
+
+def usage(path: str | Path, overrides: Sequence[str] = ()) -> str:
+    """Every flag that the configuration at `path` takes, with its meaning and its value there."""
+    sections = {s: value for s, value in vars(load(path, overrides)).items() if value is not None}
+    cls = dataclasses.make_dataclass("Flags", [(s, type(value)) for s, value in sections.items()])
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        tyro.cli(cls, default=cls(**sections), args=["--help"], prog=f"jaxnas search {path}", description="")
+    return text.getvalue()
+
+
+def _read(path: Path) -> Table:
+    try:
+        table = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read this configuration: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, an endless number, endless nesting
+        raise InputError(f"{path}: not valid TOML: {error}") from None
+    for section, value in table.items():
+        if section not in SECTIONS:
+            raise unknown(f"[{section}]", section, SECTIONS)
+        if not isinstance(value, dict):
+            raise InputError(f"{section}: found {options.show(value)}; it takes a table, [{section}]")
+    return table
+
+
+def _table(config: Config) -> Table:
+    return {s: options.to_table(value) for s, value in vars(config).items() if value is not None}
+
+
+def _resolve(table: Table) -> Config:
+    """The only way from settings to a Config: every name, key, type and range is checked here."""
+    classes = _classes(table)
+    for section in table:
+        if section not in classes:
+            raise _unused(section, table["evaluator"]["name"])
+    sections: dict[str, Any] = dict.fromkeys(SECTIONS)
+    for section, cls in classes.items():
+        sections[section] = options.from_table(cls, table.get(section, {}), section)
+    config = Config(**sections)
+    for key, is_right, takes in RANGES:
+        value = operator.attrgetter(key)(config)
+        if value not in (None, "") and not is_right(value):
+            raise InputError(f"{key}: found {options.show(value)}; it takes {takes}")
+    return config
+
+
+def _override(config: Config, key: str, words: list[str]) -> Config:
+    section = key.partition(".")[0]
+    if section not in SECTIONS:
+        raise unknown(f"--{key.replace('_', '-')}", section, SECTIONS)
+    if getattr(config, section) is None:
+        raise _unused(section, config.evaluator.name)
+    return dataclasses.replace(config, **{section: options.apply_flag(getattr(config, section), key, words)})
+
+
+def _is_folder_name(name: str) -> bool:
+    return name.isprintable() and len(name) <= 100 and Path(name).name == name != ".."
+
+
+def _unused(section: str, evaluator: str) -> InputError:
+    fix = "leave it out, or set evaluator.name to trained"
+    return InputError(f"{section}: not used, for evaluator {evaluator!r} trains no network; {fix}")
+
+
+def _classes(table: Table) -> dict[str, type]:
+    """{section: its dataclass}, in order, of the sections that the names in `table` put to use."""
+    from jaxnas import data
+
+    def name_of(section: str, default: Any = None) -> Any:
+        return table.get(section, {}).get("name", default)
+
+    names = {"space": name_of("space"), "controller": name_of("controller")}
+    names |= {"evaluator": name_of("evaluator", "trained"), "reward": name_of("reward", "accuracy")}
+    if names["evaluator"] == "trained":
+        own = ":" in str(names["space"])  # a space from elsewhere has no network of its name here
+        names["network"] = name_of("network", None if own else names["space"])
+    classes: dict[str, type] = {"search": Search, "runtime": Runtime}
+    for section, name in names.items():
+        factory, known = _factory(section, name), ", ".join(sorted(registries()[section]))
+        helped = Annotated[str, tyro.conf.arg(help=f"{known}, or package.module:factory.")]
+        if (section, name) == ("evaluator", "trained"):
+            classes["data"] = options.declare("data", data.load, ("source", str, "digits"))
+            classes["trainer"] = options.declare("trainer", factory)
+            factory = _trained
+        classes[section] = options.declare(section, factory, ("name", helped, name))
+    return {section: classes[section] for section in SECTIONS if section in classes}
+
+
+def _trained() -> None:
+    """Trains every architecture on `[data]`; its options are those of `[trainer]`."""
+
+
+def _factory(section: str, name: Any) -> Callable:
+    registry, key = registries()[section], f"{section}.name"
+    if not isinstance(name, str):
+        found = "missing" if name is None else f"found {options.show(name)}"
+        raise InputError(
+            f"{key}: {found}; it takes one of: {', '.join(sorted(registry))}; or package.module:factory"
+        )
+    if name in registry:
+        return registry[name]
+    module, _, attribute = name.partition(":")
+    if not all(word.isidentifier() for word in (*module.split("."), attribute)):
+        raise unknown(key, name, [*registry, "package.module:factory"])
+    try:
+        factory = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise InputError(f"{key}: cannot import {module!r} ({error}); is it on PYTHONPATH?") from None
+    if not callable(factory):
+        raise InputError(f"{key}: module {module!r} has no function {attribute!r}")
+    return factory

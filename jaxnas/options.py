@@ -1,0 +1,215 @@
+"""Options between three forms: keyword-only parameters of a factory, TOML, and command-line flags.
+
+A factory's options are those of its keyword-only parameters that TOML can write: `bool`, `int`, `float`,
+`str`, `Literal` of strings, `dict`, and `tuple[…, ...]` of these, each with `| None` or without. Other
+parameters are for callers in Python. TOML has no null: None is written "none", in a file and in a flag.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import io
+import json
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from jaxnas.errors import InputError, unknown
+
+KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string", dict: "a table"}
+
+
+class Type(NamedTuple):
+    """A type that TOML can write."""
+
+    kind: type  # one of KINDS
+    choices: tuple[str, ...]  # of a Literal
+    is_array: bool
+    is_optional: bool
+
+    @classmethod
+    def of(cls, hint: Any) -> "Type | None":
+        """The type that an annotation stands for, or None where TOML cannot write it."""
+        is_union = get_origin(hint) in (Union, UnionType)
+        kinds = [kind for kind in get_args(hint) if kind is not NoneType] if is_union else [hint]
+        is_array = get_origin(kinds[0]) is tuple and get_args(kinds[0])[1:] == (...,)
+        kind = get_args(kinds[0])[0] if is_array else kinds[0]
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        kind = str if choices else get_origin(kind) or kind
+        known = len(kinds) == 1 and kind in KINDS and all(type(choice) is str for choice in choices)
+        return cls(kind, choices, is_array, NoneType in get_args(hint)) if known else None
+
+    def __str__(self) -> str:
+        kind = f"one of {', '.join(self.choices)}" if self.choices else KINDS[self.kind]
+        return (
+            ("an array, each " if self.is_array else "") + kind + (' or "none"' if self.is_optional else "")
+        )
+
+    def has(self, value: Any) -> bool:
+        """Whether `value`, or an item if this is an array, is of this kind; true is no integer."""
+        if self.kind is float and type(value) is int:
+            return abs(value) < 2**1023
+        # NaN equals nothing, not even the NaN that it was written from.
+        return type(value) is self.kind and value == value and (not self.choices or value in self.choices)
+
+    def cast(self, value: Any, key: str) -> Any:
+        """`value` as this type, or an InputError that names `key`."""
+        if self.is_optional and value in (None, "none", "None"):
+            return None
+        items = value if self.is_array else [value]
+        if not isinstance(items, list | tuple) or not all(map(self.has, items)):
+            raise self.wrong(value, key)
+        items = tuple(float(item) if self.kind is float else item for item in items)
+        return items if self.is_array else items[0]
+
+    def wrong(self, found: Any, key: str, takes: str = "") -> InputError:
+        """The error for a value that is not of this type."""
+        if self.choices and type(found) is str:
+            return unknown(key, found, self.choices)
+        return InputError(f"{key}: found {show(found)}; it takes {takes or self}")
+
+
+def show(value: Any) -> str:
+    """A value in one line of TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {show(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(show, value)) + "]"
+    return json.dumps("none" if value is None else value, default=str, ensure_ascii=False)
+
+
+def _parse(text: str) -> Any:
+    (value,) = tomllib.loads(f"value = {text}").values()
+    return value
+
+
+# Tables have no flag syntax of tyro's; their flag takes TOML, which is checked like the file's.
+TABLES = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="TOML",
+    instance_from_str=lambda words: _parse(words[0]),
+    is_instance=lambda value: True,
+    str_from_instance=lambda value: [show(value)],
+)
+
+
+@functools.cache  # instances compare equal only if they are of one class
+def declare(section: str, factory: Callable, *first: tuple[str, Any, Any]) -> type:
+    """The options of `factory` as a frozen dataclass, which tyro documents from the factory's docstring.
+
+    Args:
+      section: what keys start with in messages.
+      factory: a function or a class.
+      first: fields (name, annotation, default) to put before the options.
+
+    Raises:
+      InputError: an option without a default, or with one that is not of its type.
+    """
+    fields = list(first)
+    for parameter in inspect.signature(factory, eval_str=True).parameters.values():
+        name, hint, default = parameter.name, parameter.annotation, parameter.default
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            continue
+        if default is parameter.empty:
+            raise InputError(f"{section}.{name}: the factory gives this option no default")
+        if (kind := Type.of(hint)) is None:
+            continue
+        hint = Annotated[hint, TABLES] if kind.kind is dict else hint
+        fields.append((name, hint, kind.cast(default, f"{section}.{name}")))
+    namespace = {"__doc__": inspect.getdoc(factory) or f"The section [{section}]."}
+    return dataclasses.make_dataclass(section.capitalize(), fields, frozen=True, namespace=namespace)
+
+
+def leaves(cls: type, prefix: str = "") -> dict[str, Any]:
+    """{dotted key: annotation} of a dataclass and of those within it."""
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(cls).items():
+        key = prefix + name
+        found |= {key: hint} if Type.of(hint) else leaves(hint, f"{key}.")
+    return found
+
+
+def from_table(cls: type, table: Any, key: str) -> Any:
+    """The dataclass `cls` with the values of a table of TOML, every one checked.
+
+    Raises:
+      InputError: an unknown key or a wrong type; the message names it, with `key` before it.
+    """
+    hints, values = get_type_hints(cls), {}
+    for name, value in Type(dict, (), False, False).cast(table, key).items():
+        if name not in hints:
+            raise unknown(f"{key}.{name}", name, hints)
+        kind = Type.of(hints[name])
+        values[name] = (kind.cast if kind else functools.partial(from_table, hints[name]))(
+            value, f"{key}.{name}"
+        )
+    return cls(**values)
+
+
+def to_table(section: Any) -> dict[str, Any]:
+    """What `from_table` reads back: a None that is the default left out, any other "none"."""
+    table = {}
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            table[field.name] = to_table(value)
+        elif value is not None or field.default is not None:
+            table[field.name] = "none" if value is None else value
+    return table
+
+
+def split(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """`--a.learning-rate 0.1 --a.twin` → [("a.learning_rate", ["0.1"]), ("a.twin", [])].
+
+    Raises:
+      InputError: the first argument is no flag, or one is not text.
+    """
+    flags: list[tuple[str, list[str]]] = []
+    for argument in arguments:
+        if argument.encode(errors="ignore").decode() != argument:
+            raise InputError(f"{argument!r}: not UTF-8; an override takes text that a TOML file can hold")
+        if argument.startswith("--"):
+            key, equals, value = argument[2:].partition("=")
+            flags.append((key.replace("-", "_"), [value] if equals else []))
+        elif flags:
+            flags[-1][1].append(argument)
+        else:
+            raise InputError(f"{argument!r}: not a flag; an override reads --controller.learning-rate 0.01")
+    return flags
+
+
+def apply_flag(section: Any, key: str, words: list[str]) -> Any:
+    """A section's dataclass with one flag of `split` applied: one, so that it is clear which tyro refuses.
+
+    Raises:
+      InputError: an unknown flag, or words that are no value for it.
+    """
+    prefix, _, option = key.partition(".")
+    hints = leaves(type(section))
+    hints |= {re.sub(r"(\w+)$", r"no_\1", name): bool for name, hint in hints.items() if hint is bool}
+    flag = f"--{key}".replace("_", "-")
+    if option not in hints:
+        raise unknown(flag, option.replace("_", "-"), [name.replace("_", "-") for name in hints])
+    kind, is_switch = Type.of(hints[option]), hints[option] is bool
+    assert kind is not None  # or `declare` had left it out
+    how = ", written in TOML" if kind.kind is dict else ", separated by spaces" if kind.is_array else ""
+    takes = "no value" if is_switch else f"{kind}{how}"
+    if not words and not is_switch:  # tyro would take an empty array
+        raise InputError(f"{key}: {flag} without a value; it takes {takes}")
+    if kind.is_optional:  # tyro reads these words as Python writes them
+        python = {"none": '"none"' if kind.kind is dict else "None"}
+        python |= {"true": "True", "false": "False"} if kind.kind is bool else {}
+        words = [python.get(word, word) for word in words]
+    name = flag.replace(f"--{prefix}.", "--", 1)
+    arguments = [f"{name}={words[0]}"] if len(words) == 1 else [name, *words]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            new = tyro.cli(type(section), default=section, args=arguments, prog="", add_help=False)
+    except (SystemExit, RecursionError):
+        raise kind.wrong(words[0] if len(words) == 1 else words, key, takes) from None
+    return from_table(type(section), to_table(new), prefix)

@@ -1,0 +1,157 @@
+"""What a person sees of a search: a live line in a terminal, one line a round elsewhere, the end of it."""
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from jaxnas import config, loop, run
+from jaxnas.types import Split
+
+
+class Display:
+    """Shows a run's progress; give `update` to `run.execute` as its `watch`."""
+
+    def __init__(self, folder: Path, search: loop.Search, budget: int):
+        self.folder, self.search, self.budget = folder, search, budget
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.began, self.first, self.now = time.perf_counter(), None, None
+        self.live = Live(
+            get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True
+        )
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.live.stop()
+
+    def update(self, now: run.Progress) -> None:
+        """Take note of finished rounds."""
+        self.first = self.first or now
+        self.now = now
+        if not self.console.is_terminal:
+            self.console.print(self._line())
+
+    def finish(self, summary: run.Summary) -> None:
+        """Print how the run ended and what it found."""
+        print_ = self.console.print
+        seconds = time.perf_counter() - self.began
+        print_(f"\n{self.folder}: {summary.trials} trials in {_clock(seconds)}; {summary.why}")
+        if not summary.best:
+            print_("no trial succeeded: see the reasons in trials.csv")
+            return
+        table = Table.grid(padding=(0, 2))
+        for name in ("architecture", "accuracy", "params", "reward", "trial"):
+            if summary.best.get(name):
+                table.add_row(f"  best {name}", summary.best[name])
+        print_(table)
+
+    def _line(self) -> str:
+        now, stats = self.now, self.search.evaluator.stats() if self.search.evaluator.stats else {}
+        programs = (
+            f"{stats['programs']} programs ({stats['compile_seconds']:.0f} s)"
+            if stats.get("programs")
+            else ""
+        )
+        seconds = time.perf_counter() - self.began
+        if now is None:
+            done = f"{int(stats['children'])} children trained" if stats.get("children") else "starting"
+            return "  ".join(filter(None, (self.folder.name, done, programs, _clock(seconds))))
+        left = max(0, self.budget - now.trials)
+        since = now.trials - (self.first.trials if self.first is not now else 0)
+        rate = since / max(seconds, 1e-9)
+        return "  ".join(
+            filter(
+                None,
+                (
+                    f"round {now.round}",
+                    f"trial {now.trials}/{self.budget}",
+                    f"{rate:.3g} trials/s",
+                    f"{_clock(left / rate)} left" if rate else "",
+                    f"mean reward {now.mean_reward:.4f}",
+                    f"best {now.best_reward:.4f} {now.best}" if now.best else "no success yet",
+                    programs,
+                ),
+            )
+        )
+
+    def _render(self) -> str:
+        return self._line()
+
+
+def preview(settings: Any) -> None:
+    """Print a space's size, the first architectures, the memory and the time that a search would take."""
+    console = Console(highlight=False, soft_wrap=True)
+    parts = config.build(settings)
+    space, controller = parts.space, parts.controller
+    console.print(f"space {space.name}: {space.size:,} architectures of {space.num_steps} decisions")
+    search = loop.make(space, controller, parts.evaluator, parts.reward)
+    state = search.init(jax.random.key(settings.search.seed))
+    probe, steps = parts.evaluator, 1.0
+    if parts.dataset is not None and parts.network is not None:
+        probe, steps = _small(parts, settings)
+        small = loop.make(space, controller, probe, parts.reward)
+        search = small
+    sampled = min(controller.batch_size, 4, settings.search.budget)
+    record = search.preview(state, sampled)
+    for arch, params in zip(
+        np.asarray(record.arch), record.measures.get("params", [math.nan] * sampled), strict=True
+    ):
+        size = f"  {int(params):,} parameters" if np.isfinite(params) else ""
+        console.print(f"  {space.describe(arch)}{size}")
+    compile_seconds = probe.stats()["compile_seconds"] if probe.stats else 0.0
+    began = time.perf_counter()
+    search.preview(state, sampled)
+    each = (time.perf_counter() - began) / sampled * steps
+    trials = settings.search.budget * (2 if settings.search.twin else 1)
+    if parts.dataset is not None:
+        megabytes = sum(s.images.nbytes for s in (parts.dataset.train, parts.dataset.validation)) / 2**20
+        peak = (probe.stats()["peak_bytes"] if probe.stats else 0) / 2**20
+        console.print(f"memory: {megabytes:.0f} MB of images, about {peak:.0f} MB a program")
+    console.print(
+        f"time: about {_clock(trials * each)} of training for {trials} trials"
+        + (
+            f", and {compile_seconds / sampled:.1f} s to compile each new structure"
+            if compile_seconds
+            else ""
+        )
+    )
+
+
+def _small(parts: Any, settings: Any) -> tuple[Any, float]:
+    """The evaluator on two batches of the data, and how many times the work the whole is."""
+    from jaxnas.evaluators import trained
+
+    train, validation = parts.dataset.train, parts.dataset.validation
+    rows = min(len(train.images), 2 * settings.trainer.batch_size)
+    dataset = parts.dataset._replace(
+        train=Split(train.images[:rows], train.labels[:rows]),
+        validation=Split(validation.images[:1], validation.labels[:1]),
+        test=None,
+    )
+    options = dataclasses.asdict(settings.trainer) | {"epochs": 1}
+    # Prediction costs about a third of a training step an image.
+    work = settings.trainer.epochs * len(train.images) + len(validation.images) / 3
+    return trained(parts.network, dataset, **options), work / rows
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes:02} min"
+        if hours
+        else f"{minutes} min {seconds:02} s"
+        if minutes
+        else f"{seconds} s"
+    )
