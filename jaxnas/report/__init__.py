@@ -1,0 +1,37 @@
+"""Run folders → tables and figures: `read` runs, `show(compare(runs))`, `write(runs, folder)`."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxnas.errors import InputError
+from jaxnas.report.plots import figures
+from jaxnas.report.runs import Run, read
+from jaxnas.report.tables import Row, compare, show
+
+__all__ = ["Row", "Run", "compare", "figures", "read", "show", "write"]
+
+
+def write(runs: Sequence[Run], folder: str | Path) -> list[Path]:
+    """Write `comparison.csv` and `figures/NAME.svg` into the folder, each whole at any moment; their paths.
+
+    Raises:
+      InputError: the folder cannot be written to.
+    """
+    table = io.StringIO()
+    rows = [["" if value != value else value for value in row] for row in compare(runs)]  # NaN is empty
+    csv.writer(table, lineterminator="\n").writerows([Row._fields, *rows])
+    texts = {"comparison.csv": table.getvalue()}
+    texts |= {f"figures/{name}.svg": text for name, text in figures(runs).items()}
+    try:
+        for name, text in texts.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+            unfinished.write_text(text, "utf-8", newline="\n")
+            os.replace(unfinished, path)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write the report there: {error}; give another folder") from None
+    return [Path(folder) / name for name in texts]

@@ -1,0 +1,90 @@
+"""A run folder, read while it is complete, in progress or interrupted."""
+
+import csv
+import io
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnas.errors import InputError
+
+FILES = ("config.toml", "trials.csv")  # what makes a folder a run
+HEADER = ("trial", "round", "architecture", "reward", "status", "reason")  # less choices and measures
+
+
+class Run(NamedTuple):
+    """What a run folder holds after N trials."""
+
+    name: str  # the folder's; "NAME/twin" for a twin
+    path: Path
+    config: dict[str, Any]  # {section: {key: value}}
+    controller: str  # its name in the configuration
+    choices: tuple[str, ...]  # the columns that are decisions
+    measures: tuple[str, ...]  # the columns that are measures
+    trials: dict[str, np.ndarray]  # {column: [N]}: trial, round, measures and reward float64, else str
+    twin: "Run | None"  # random search with the same budget
+
+
+def read(path: str | Path) -> Run:
+    """The run in the folder at `path`, with its twin if it has one.
+
+    A last line that is still being written is left out. What a failed child lacks is NaN.
+
+    Raises:
+      InputError: the folder is no run, or one of its files is not what a search writes.
+    """
+    path = Path(path)
+    if missing := [file for file in FILES if not (path / file).is_file()]:
+        found = f"it lacks {' and '.join(missing)}" if path.is_dir() else "no such folder"
+        raise InputError(f"{path}: not a run: {found}; give a run's folder, such as checkpoints/quickstart")
+    try:
+        config = tomllib.loads((path / "config.toml").read_text("utf-8"))
+        controller = str(config["controller"]["name"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{path / 'config.toml'}: not the configuration of a run: {error}") from None
+    table = _table(path / "trials.csv")
+    header = tuple(table)
+    at = header.index("architecture")
+    choices, measures, twin = header[2:at], header[at + 1 : -3], path / "twin"
+    for name in ("trial", "round", *measures, "reward"):
+        try:
+            table[name] = np.where(table[name] == "", "nan", table[name]).astype(np.float64)
+        except ValueError as error:
+            raise InputError(f"{path / 'trials.csv'}: column {name}: {error}") from None
+    name = path.resolve().name
+    whole = all((twin / file).is_file() for file in FILES)
+    other = read(twin)._replace(name=f"{name}/twin") if whole else None
+    return Run(name, path, config, controller, choices, measures, table, other)
+
+
+def with_twins(runs: Sequence[Run]) -> list[tuple[Run, bool]]:
+    """Every run, each followed by its twin, and whether it is that twin."""
+    return [(each, each is run.twin) for run in runs for each in (run, run.twin) if each is not None]
+
+
+def column(run: Run, name: str) -> np.ndarray:  # → float64 [N]
+    """A measure or the reward, NaN where it is not finite; all NaN if the run has none of that name."""
+    values = run.trials.get(name, np.full(len(run.trials["reward"]), np.nan))
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _table(path: Path) -> dict[str, np.ndarray]:
+    """{column: str [N]} of the whole lines of a ledger of trials."""
+    try:
+        raw = path.read_bytes()
+        text = raw[: raw.rfind(b"\n") + 1].decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header, rows = tuple(next(reader, HEADER)), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable table: {error}") from None
+    if (*header[:2], *header[-3:]) != HEADER[:2] + HEADER[3:] or "architecture" not in header:
+        form = "trial, round, CHOICES, architecture, MEASURES, reward, status, reason"
+        raise InputError(f"{path}: found the columns {', '.join(header)}; it takes {form}")
+    for number, row in enumerate(rows):
+        if len(row) != len(header):
+            raise InputError(f"{path}: trial {number} has {len(row)} fields; it takes {len(header)}")
+    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+    return {name: np.array(cells, dtype=np.str_) for name, cells in zip(header, columns, strict=True)}
