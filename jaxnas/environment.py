@@ -31,12 +31,12 @@ def prepare(*, cpu_devices: int, deterministic: bool, folder: Path | None = None
         before = read(folder)
         if before["format"] > FORMAT:
             raise InputError(
-                f"{folder}: format {before['format']} of a newer jaxnas; this one reads up to {FORMAT}, upgrade it"
+                f"{folder}: format {before['format']} is a newer one; this jaxnas reads up to {FORMAT}, upgrade it"
             )
         if "NPROC" in os.environ and threads != before["cpu_threads"]:
             raise InputError(
-                f"{folder}: began with {before['cpu_threads']} CPU threads, now {threads}, which would change its "
-                f"bits; unset NPROC or set it to {before['cpu_threads']}"
+                f"{folder}: began with {before['cpu_threads']} CPU threads, now {threads}, which would change "
+                f"its bits; unset NPROC or set it to {before['cpu_threads']}"
             )
         threads = before["cpu_threads"]
     os.environ["NPROC"] = str(threads)
