@@ -54,6 +54,29 @@ def sample(key: jax.Array, space: Space) -> jax.Array:  # → int32 [T]
     return jax.lax.scan(decide, space.start, jax.random.split(key, space.num_steps))[1]
 
 
+def every(space: Space, limit: int = 2**20) -> np.ndarray | None:  # → int32 [M, T]
+    """Host: all legal architectures of a space, or None where more than `limit` prefixes are alive at once.
+
+    Raises:
+      InputError: some prefix leaves a decision without a choice.
+    """
+    step, mask = jax.jit(jax.vmap(space.step)), jax.jit(jax.vmap(space.mask))
+    walks = jax.tree.map(lambda leaf: leaf[None], space.start)
+    prefixes = np.zeros((1, 0), np.int32)
+    for t in range(space.num_steps):
+        legal = np.asarray(mask(walks))
+        stuck = np.flatnonzero(~legal.any(axis=-1))
+        if len(stuck):
+            raise _no_choice(space, prefixes[stuck[0]])
+        rows, choices = np.nonzero(legal)
+        if len(rows) > limit:
+            return None
+        if t + 1 < space.num_steps:
+            walks = step(jax.tree.map(lambda leaf, r=rows: leaf[r], walks), jnp.asarray(choices, jnp.int32))
+        prefixes = np.column_stack([prefixes[rows], choices]).astype(np.int32)
+    return prefixes
+
+
 def check(space: Space, arch: np.ndarray) -> None:  # [B, T]
     """Host: raise an InputError that names the first illegal decision of a batch, if there is one."""
     legal = np.asarray(jax.vmap(lambda a: walk(space, a).legal)(jnp.asarray(arch, jnp.int32)))
@@ -63,11 +86,15 @@ def check(space: Space, arch: np.ndarray) -> None:  # [B, T]
     row, step = np.argwhere(~taken)[0]
     name = space.decisions[step]
     if not legal[row, step].any():
-        raise InputError(
-            f"space {space.name}: no choice is left for decision {name!r} after "
-            f"{arch[row][:step].tolist()}; loosen the rules that forbid the last one"
-        )
+        raise _no_choice(space, arch[row][:step])
     raise InputError(
         f"space {space.name}: choice {int(arch[row][step])} is illegal at decision {name!r} after "
         f"{arch[row][:step].tolist()}; legal are {np.flatnonzero(legal[row, step]).tolist()}"
+    )
+
+
+def _no_choice(space: Space, prefix: np.ndarray) -> InputError:
+    return InputError(
+        f"space {space.name}: no choice is left for decision {space.decisions[len(prefix)]!r} after "
+        f"{prefix.tolist()}; loosen the rules that forbid the last one"
     )

@@ -33,7 +33,7 @@ class Space(NamedTuple):
     decode: Callable[[Any], dict[str, Any]]  # host: arch [T] → {decision: chosen value}
     describe: Callable[[Any], str]  # host: arch [T] → the field's notation
     parse: Callable[[str], np.ndarray]  # host: the inverse; an InputError points at the offending token
-    size: int  # how many architectures are legal
+    size: int  # how many architectures are legal; at most, where they are too many to try a rule on
 
 
 class Network(NamedTuple):

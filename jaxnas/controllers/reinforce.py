@@ -97,9 +97,10 @@ def reinforce(
             log_probs, live = jax.vmap(lambda a, t: policies.unroll(pi, space, params, a, t))(
                 proposal.arch, proposal.memo["temperature"]
             )
-            entropy = rl.masked_mean(masks.entropy(log_probs), live & valid[:, None])
+            entropy = jnp.where(live, masks.entropy(log_probs), 0.0)  # [B, T]
             policy_loss = rl.reinforce_loss(log_probs, proposal.arch, advantage, live, valid)
-            return policy_loss - entropy_weight * entropy, entropy
+            bonus = rl.masked_mean(jnp.sum(entropy, axis=-1), valid)
+            return policy_loss - entropy_weight * bonus, rl.masked_mean(entropy, live & valid[:, None])
 
         (value_of_loss, entropy), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
         with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
@@ -112,7 +113,7 @@ def reinforce(
         metrics = {
             "loss": value_of_loss,
             "baseline": value,
-            "entropy": entropy,
+            "entropy": entropy,  # nats a decision
             "gradient_norm": optax.tree.norm(gradient),
             "temperature": proposal.memo["temperature"][0],
         }

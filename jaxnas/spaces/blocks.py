@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas import masks
 from jaxnas.errors import InputError, unknown
 from jaxnas.types import Space
 
@@ -103,10 +104,10 @@ def blocks(
 
     def describe(arch: Any) -> str:
         chosen = iter(decode(arch).values())
-        parts = (f"C({f},{k}) P(2,2) D({d:g})" for f, k, d in zip(chosen, chosen, chosen, strict=True))
+        parts = (f"C({f},{k}) P(2,2) D({d})" for f, k, d in zip(chosen, chosen, chosen, strict=True))
         return " ".join([*parts, "SM"])
 
-    return Space(
+    space = Space(
         name="blocks",
         num_steps=T,
         num_choices=A,
@@ -123,6 +124,10 @@ def blocks(
         parse=lambda text: _parse(text, num_blocks, values),
         size=size,
     )
+    if legal is not None:  # the rules above are counted by hand; a function has to be tried
+        found = masks.every(space)
+        space = space._replace(size=size if found is None else len(found))
+    return space
 
 
 def _check_values(num_blocks: int, values: dict[str, tuple]) -> None:
@@ -155,12 +160,16 @@ def _rules(forbid: tuple[dict[str, Any], ...], names: tuple[str, ...], values: d
             if value not in options:
                 raise InputError(f"{where}: {name} = {value!r} is not a choice; it takes one of {options}")
             index[name] = options.index(value)
-        bare = {n: i for n, i in index.items() if n in FIELDS}
+        bare = any(name in FIELDS and name not in names for name in index)
         for block in range(len(names) // 3) if bare else [0]:
             row = np.full(len(names), -1)
             for name, i in index.items():
-                row[names.index(name) if name in names else 3 * block + FIELDS.index(name)] = i
-            rows.append(row)
+                t = names.index(name) if name in names else 3 * block + FIELDS.index(name)
+                if row[t] not in (-1, i):  # asks one decision to be two things: never true
+                    break
+                row[t] = i
+            else:
+                rows.append(row)
     return np.array(rows, dtype=np.int32).reshape(-1, len(names))
 
 
@@ -192,22 +201,21 @@ def _count(rules: np.ndarray, names: tuple[str, ...], sizes: list[int]) -> int:
 def _parse(text: str, num_blocks: int, values: dict[str, tuple]) -> np.ndarray:
     """The inverse of `describe`; an InputError points at the offending token."""
     tokens = text.replace(" - ", " ").split()
-    fields = [r"C\((\d+),(\d+)\)", r"P\(2,2\)", r"D\(([0-9.e-]+)\)"]
+    fields = [r"C\((\d+),(\d+)\)", r"P\(2,2\)", r"D\((\d+(?:\.\d*)?(?:e-?\d+)?)\)"]
     expected = [*itertools.chain.from_iterable([fields] * num_blocks), r"SM"]
-    found: list[float] = []
+    arch: list[int] = []
     for position, pattern in enumerate(expected):
         token = tokens[position] if position < len(tokens) else "the end"
+        where = f"architecture {text!r}: token {position + 1}"
         match = re.fullmatch(pattern, token)
         if match is None:
             form = ["C(filters,kernel)", "P(2,2)", "D(rate)"][position % 3] if pattern != "SM" else "SM"
-            raise InputError(f"architecture {text!r}: token {position + 1} is {token!r}, expected {form}")
-        found += map(float, match.groups())
+            raise InputError(f"{where} is {token!r}, expected {form}")
+        for value in match.groups():
+            name = FIELDS[len(arch) % 3]
+            if float(value) not in values[name]:
+                raise InputError(f"{where} is {token!r}; {name} {value} is not one of {values[name]}")
+            arch.append(values[name].index(float(value)))
     if len(tokens) > len(expected):
         raise InputError(f"architecture {text!r}: nothing may follow SM, got {tokens[len(expected)]!r}")
-    arch = np.zeros(len(found), np.int32)
-    for t, value in enumerate(found):
-        options = values[FIELDS[t % 3]]
-        if value not in options:
-            raise InputError(f"architecture {text!r}: {FIELDS[t % 3]} {value:g} is not one of {options}")
-        arch[t] = options.index(value)
-    return arch
+    return np.array(arch, np.int32)
