@@ -1,0 +1,369 @@
+"""The population trainer: a child's result depends on nothing but the child."""
+
+import hashlib
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnas import data, networks, tasks, training
+from jaxnas.errors import InputError
+from jaxnas.evaluators import trained
+from jaxnas.spaces import blocks
+from jaxnas.types import DIVERGED, NO_LEGAL_SHAPE, OK, OUT_OF_MEMORY, Dataset, Split
+from tests.helpers import assert_close, assert_identical, dataset, differs
+
+MODULE = importlib.import_module("jaxnas.evaluators.trained")
+SPACE = blocks(filters=(4, 6), kernel=(3,), dropout=(0.1, 0.5))
+NETWORK = networks.blocks(SPACE, (8, 8, 1), 3)
+DATA = dataset()  # 60 images in batches of 16: 3 steps an epoch
+ARCH = np.array([[0, 0, 0], [1, 0, 1], [0, 0, 1], [1, 0, 0], [0, 0, 1]], np.int32)  # two structures
+KEYS = jax.random.split(jax.random.key(1), len(ARCH))
+STATE = {"root": jax.random.key(0)}
+
+
+def make(network=NETWORK, dataset=DATA, **options):
+    return trained(network, dataset, **{"epochs": 2, "batch_size": 16, "learning_rate": 0.01, **options})
+
+
+def results(evaluator, index=range(5)):
+    """Measures and weights of some children, sorted back by child."""
+    index = np.array(list(index))
+    _, measures = evaluator.evaluate(KEYS[index], STATE, ARCH[index])
+    back = np.argsort(index)
+    return {n: x[back] for n, x in measures.items()}, [evaluator.weights(STATE, lane) for lane in back]
+
+
+@pytest.fixture(scope="module")
+def together():
+    """All children, grouped by default, with their evaluator."""
+    evaluator = make()
+    return evaluator, *results(evaluator)
+
+
+def test_measures(together):
+    _, measures, weights = together
+    assert set(measures) == {"accuracy", "auc", "loss", "params", "status"}
+    assert (measures["status"] == OK).all()
+    assert measures["params"].tolist() == [
+        training.count_params(NETWORK, NETWORK.plan(arch)[0]) for arch in ARCH
+    ]
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(weights))
+    assert len(np.unique(measures["loss"])) == len(ARCH)
+
+
+@pytest.mark.parametrize(
+    ("options", "index"),
+    [
+        ({"group_size": 1, "workers": 1}, range(5)),
+        ({"group_size": 3, "workers": 1}, range(5)),
+        ({"group_size": 2, "workers": 2}, (4, 2, 0, 3, 1)),
+    ],
+    ids=["one by one", "in groups of 3", "reordered in groups of 2"],
+)
+def test_grouping_order_and_workers_do_not_matter(together, options, index):
+    assert_identical(results(make(**options), index), together[1:])
+
+
+def test_alone_in_a_second_round(together):
+    evaluator, measures, weights = together
+    before = evaluator.stats()
+    for i in (3, 0):
+        alone, (found,) = results(evaluator, [i])
+        assert_identical(alone, {n: x[[i]] for n, x in measures.items()})
+        assert_identical(found, weights[i])
+    assert evaluator.weights(STATE, 1) is None
+    after = evaluator.stats()
+    assert after["programs"] <= 2 * jax.local_device_count()  # structures × devices, in groups of one
+    assert after["children"] == before["children"] + 2
+
+
+def test_programs_are_counted_and_kept():
+    evaluator = make(group_size=2, workers=1)
+    results(evaluator)
+    first = evaluator.stats()
+    assert first["programs"] == 3  # 3 and 2 children of two structures: groups of 2 and 1, and of 2
+    assert first["children"] == 5
+    assert first["compile_seconds"] > 0
+    results(evaluator)
+    assert evaluator.stats()["programs"] == 3
+
+
+def test_vmap_agrees_to_rounding(together):
+    measures, weights = results(make(population="vmap", optimizer="sgd"))
+    expected = results(make(population="map", optimizer="sgd"))
+    assert_close(weights, expected[1], rtol=1e-4, atol=1e-5)
+    for name in ("loss", "params", "status"):
+        np.testing.assert_allclose(measures[name], expected[0][name], rtol=1e-4)
+
+
+def test_streaming_changes_nothing(together, monkeypatch):
+    monkeypatch.setattr(MODULE, "_device_bytes", lambda: 6000)  # 3,000 for 3,840 bytes of images
+    kinds = []
+    call = MODULE.Programs.call
+
+    def spy(self, place, structure, kind, each, shared):
+        kinds.append(kind)
+        return call(self, place, structure, kind, each, shared)
+
+    monkeypatch.setattr(MODULE.Programs, "call", spy)
+    streamed = results(make())
+    assert set(kinds) == {"begin", "advance", "predict"}
+    assert kinds.count("advance") == 5 * 2 * 3
+    assert_identical(streamed, together[1:])
+
+
+def limited(monkeypatch, most, message="RESOURCE_EXHAUSTED: out of memory"):
+    """Programs of more than `most` children fail as a device does; returns the sizes tried."""
+    call, sizes = MODULE.Programs.call, []
+
+    def short_of_memory(self, place, structure, kind, each, shared):
+        sizes.append(len(jax.tree.leaves(each)[0]))
+        if sizes[-1] > most:
+            raise jax.errors.JaxRuntimeError(message)
+        return call(self, place, structure, kind, each, shared)
+
+    monkeypatch.setattr(MODULE.Programs, "call", short_of_memory)
+    return sizes
+
+
+def test_a_group_too_large_is_halved(together, monkeypatch):
+    sizes = limited(monkeypatch, 1)
+    assert_identical(results(make(group_size=3, workers=1)), together[1:])
+    assert sorted(sizes) == [1, 1, 1, 1, 1, 2, 2, 3]
+
+
+def test_a_child_too_large_fails_alone(monkeypatch):
+    limited(monkeypatch, 0)
+    measures, weights = results(make(group_size=3))
+    assert (measures["status"] == OUT_OF_MEMORY).all()
+    assert np.isnan(measures["accuracy"]).all()
+    assert weights == [None] * 5
+
+
+def test_other_errors_are_not_swallowed(monkeypatch):
+    limited(monkeypatch, 0, "INTERNAL: something else")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        results(make())
+
+
+def test_a_diverged_child_is_a_failed_trial():
+    measures, weights = results(make(optimizer="sgd", learning_rate=1e30), [0, 1])
+    assert (measures["status"] == DIVERGED).all()
+    assert np.isnan(measures["accuracy"]).all()
+    assert np.isnan(measures["loss"]).all()
+    assert weights == [None, None]
+
+
+def test_images_too_small_for_the_network():
+    space = blocks(num_blocks=4)
+    evaluator = make(networks.blocks(space, (8, 8, 1), 3))
+    _, measures = evaluator.evaluate(KEYS[:2], STATE, np.zeros((2, 12), np.int32))
+    assert (measures["status"] == NO_LEGAL_SHAPE).all()
+    assert np.isnan(measures["accuracy"]).all()
+    assert evaluator.stats()["programs"] == 0
+
+
+def test_the_test_split_is_never_read(together):
+    class Poison:
+        def __getattr__(self, name):
+            raise AssertionError(f"the test split was read: {name}")
+
+    evaluator = make(dataset=DATA._replace(test=Poison()))
+    assert_identical(results(evaluator, [0])[1][0], together[2][0])
+
+
+def test_other_keys_and_other_roots_train_another_child(together):
+    evaluator, _, weights = together
+    evaluator.evaluate(KEYS[1:2], STATE, ARCH[:1])
+    assert differs(evaluator.weights(STATE, 0), weights[0])
+    evaluator.evaluate(KEYS[:1], {"root": jax.random.key(7)}, ARCH[:1])
+    assert differs(evaluator.weights(STATE, 0), weights[0])
+
+
+def other_task(task, weights=None):
+    rng = np.random.default_rng(0)
+
+    def split(n):
+        base = dataset(n=n, classes=2).train
+        labels = {
+            "multiclass": base.labels,
+            "binary": base.labels,
+            "multi_label": np.stack([base.labels, 1 - base.labels, rng.integers(0, 2, n)], 1).astype(
+                np.float32
+            ),
+            "regression": np.stack([base.labels, 2.0 - base.labels], 1).astype(np.float32),
+        }[task]
+        return Split(base.images, labels)
+
+    outputs = {"multiclass": 2, "binary": 2, "multi_label": 3, "regression": 2}[task]
+    names = tuple(f"class {c}" for c in range(outputs))
+    return Dataset("other", task, split(64), split(20), None, names, weights)
+
+
+@pytest.mark.parametrize(
+    ("task", "weights"),
+    [
+        ("binary", None),
+        ("multi_label", None),
+        ("regression", None),
+        ("multiclass", np.array([1, 9], np.float32)),
+        ("binary", np.array([1, 9], np.float32)),
+    ],
+)
+def test_every_task_is_learned(task, weights):
+    given = other_task(task, weights)
+    network = networks.blocks(SPACE, (8, 8, 1), given.num_outputs)
+    evaluator = make(network, given, epochs=8, learning_rate=0.02)
+    _, measures = evaluator.evaluate(KEYS[:1], STATE, ARCH[:1])
+    assert set(measures) == {*tasks.NAMES[task], "params", "status"}
+    assert measures["status"].tolist() == [OK]
+    # Better than the best constant: probability 1/2 of each class or label, the mean of the targets.
+    constant = np.zeros((20, given.num_outputs), np.float32)
+    if task == "regression":
+        constant += given.validation.labels.mean(axis=0)
+    by_chance = tasks.measures(task, constant, given.validation.labels)["loss"]
+    assert measures["loss"][0] < 0.8 * by_chance
+    if task in ("binary", "multiclass"):
+        assert measures["accuracy"][0] >= 0.9
+
+
+def test_class_weights_change_the_training():
+    weights = [None, np.array([1, 1], np.float32), np.array([1, 9], np.float32)]
+    found = []
+    for w in weights:
+        evaluator = make(networks.blocks(SPACE, (8, 8, 1), 2), other_task("multiclass", w), optimizer="sgd")
+        evaluator.evaluate(KEYS[:1], STATE, ARCH[:1])
+        found.append(evaluator.weights(STATE, 0))
+    assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+    assert differs(
+        jax.tree.map(lambda x: np.round(x, 4), found[1]), jax.tree.map(lambda x: np.round(x, 4), found[2])
+    )
+
+
+def test_against_a_plain_loop():
+    """One child trained step by step with optax, from the same key and in the same order."""
+    evaluator = make(optimizer="sgd", learning_rate=0.05, weight_decay=0.01)
+    _, measures = evaluator.evaluate(KEYS[1:2], STATE, ARCH[1:2])
+    structure, knobs = NETWORK.plan(ARCH[1])
+    params = NETWORK.init(jax.random.fold_in(KEYS[1], 0), structure)
+    tx = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.05))
+    state, step = tx.init(params), 0
+
+    def normalized(images):
+        return jnp.asarray((images.astype(np.float32) / 255 - 0.5) / 0.5)
+
+    @jax.jit
+    def gradient(params, x, y, key):
+        return jax.grad(
+            lambda p: tasks.loss("multiclass", NETWORK.apply(p, structure, knobs, x, key), y, None)
+        )(params)
+
+    for epoch in range(2):
+        order = np.asarray(jax.random.permutation(jax.random.fold_in(STATE["root"], epoch), 60))
+        for rows in order[:48].reshape(3, 16):
+            key = jax.random.fold_in(jax.random.fold_in(KEYS[1], 1), step)
+            g = gradient(
+                params, normalized(DATA.train.images[rows]), jnp.asarray(DATA.train.labels[rows]), key
+            )
+            updates, state = tx.update(g, state, params)
+            params, step = optax.apply_updates(params, updates), step + 1
+    assert_close(evaluator.weights(STATE, 0), params, rtol=1e-4, atol=1e-6)
+    outputs = NETWORK.apply(params, structure, knobs, normalized(DATA.validation.images), None)
+    expected = tasks.measures("multiclass", np.asarray(outputs), DATA.validation.labels)
+    for name, value in expected.items():
+        assert float(measures[name][0]) == pytest.approx(value, rel=1e-4)
+
+
+def test_digits_are_learned():
+    given = data.load("digits", limit=600)
+    space = blocks(filters=(8,), kernel=(3,), dropout=(0.1,))
+    losses, accuracies = [], []
+    for epochs in (1, 6):
+        evaluator = make(networks.blocks(space, (8, 8, 1), 10), given, epochs=epochs, batch_size=32)
+        _, measures = evaluator.evaluate(KEYS[:1], STATE, np.zeros((1, 3), np.int32))
+        losses.append(float(measures["loss"][0]))
+        accuracies.append(float(measures["accuracy"][0]))
+    assert losses[1] < 0.7 * losses[0]
+    assert accuracies[1] > 0.85
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("lowering", ["xla", "gemm"])
+def test_a_group_lowers_for_accelerators(platform, lowering):
+    network = networks.blocks(blocks(), (28, 28, 1), 11, lowering=lowering)
+    trainer = training.make(network, "multiclass", None, batch_size=8)
+    structure, knobs = network.plan([1, 1, 0])
+    rates = {"learning_rate": np.ones(3, np.float32), "weight_decay": np.zeros(3, np.float32)}
+    each = (
+        jax.random.split(jax.random.key(0), 3),
+        {"network": {"dropout": np.stack([knobs["dropout"]] * 3)}, **rates},
+    )
+    images = np.zeros((20, 28, 28, 1), np.uint8)
+    shared = (images, np.zeros(20, np.int32), np.zeros((4, 8), np.int32), images)
+    group = MODULE.population(trainer, "fit", structure, False)
+    text = jax.jit(group).trace(each, shared).lower(lowering_platforms=(platform,)).as_text()
+    assert ("convolution" in text) == (lowering == "xla")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "adm"}, "trainer.optimizer: optax has no optimizer 'adm'"),
+        ({"optimizer": "chain"}, "trainer.optimizer"),
+        ({"std": 0.0}, "trainer.std"),
+        ({"epochs": 0}, "trainer.epochs: got 0"),
+        ({"batch_size": 0}, "trainer.batch_size"),
+        ({"group_size": -1}, "trainer.group_size"),
+        ({"workers": -1}, "trainer.workers"),
+        ({"resident_mb": -1}, "trainer.resident_mb"),
+        ({"population": "vamp"}, "trainer.population: unknown name 'vamp'; did you mean 'vmap'"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(InputError, match=message):
+        make(**options)
+
+
+DIGEST = """
+import sys, jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+from tests.evaluators.test_trained import digest
+print(jax.local_device_count(), digest())
+"""
+
+
+def digest():
+    """Of the measures and parameters of a round of small children."""
+    space = blocks(filters=(16, 32), kernel=(5,), dropout=(0.5,))
+    given = dataset(n=96, shape=(16, 16, 1))
+    evaluator = trained(networks.blocks(space, (16, 16, 1), 3), given, epochs=1, batch_size=32)
+    archs = np.array([[0, 0, 0], [1, 0, 0], [0, 0, 0]], np.int32)
+    _, measures = evaluator.evaluate(KEYS[:3], STATE, archs)
+    leaves = jax.tree.leaves([measures, *(evaluator.weights(STATE, lane) for lane in range(3))])
+    return hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in leaves)).hexdigest()
+
+
+def test_the_number_of_devices_does_not_matter():
+    """At an equal NPROC, the size of XLA's thread pool, 1, 2 and 8 devices give the same bits."""
+    found = {}
+    for devices in (1, 2, 8):
+        child = subprocess.run(
+            [sys.executable, "-c", DIGEST, str(devices)],
+            env={**os.environ, "NPROC": "8", "JAX_PLATFORMS": "cpu"},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert child.returncode == 0, child.stderr
+        count, found[devices] = child.stdout.split()
+        assert int(count) == devices
+    assert len(set(found.values())) == 1, found

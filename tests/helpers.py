@@ -1,0 +1,131 @@
+"""What several test modules need: small spaces and data sets, and comparisons to the bit."""
+
+import inspect
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.errors import InputError
+from jaxnas.spaces import blocks
+from jaxnas.types import Dataset, Space, Split
+
+FORBID = ({"filters": 128}, {"filters": 64, "kernel": 5})
+
+
+class ChainWalk(NamedTuple):
+    depth: jax.Array  # int32 []
+    last: jax.Array  # int32 []
+    stopped: jax.Array  # bool []
+
+
+def chain(length: int = 4) -> Space:
+    """A space of variable depth: layers 1, 2 or 3, never 3 twice in a row, until 0 stops; never empty."""
+    layers = ".abc"
+
+    def step(walk: ChainWalk, choice: jax.Array) -> ChainWalk:
+        return ChainWalk(walk.depth + 1, choice.astype(jnp.int32), walk.stopped | (choice == 0))
+
+    def mask(walk: ChainWalk) -> jax.Array:
+        choice = jnp.arange(4)
+        going = jnp.where(walk.depth == 0, choice > 0, True) & ~((choice == 3) & (walk.last == 3))
+        return jnp.where(done(walk), choice == 0, going)
+
+    def done(walk: ChainWalk) -> jax.Array:
+        return walk.stopped | (walk.depth >= length)
+
+    def describe(arch) -> str:
+        return "".join(layers[int(c)] for c in arch).rstrip(".")
+
+    def parse(text: str) -> np.ndarray:
+        if not text or len(text) > length or set(text) - set("abc"):
+            raise InputError(f"architecture {text!r}: it takes one to {length} letters of a, b and c")
+        return np.array([layers.index(letter) for letter in text.ljust(length, ".")], np.int32)
+
+    def legal(arch: tuple[int, ...]) -> bool:
+        depth = next((t for t, c in enumerate(arch) if c == 0), length)
+        no_pair = all(pair != (3, 3) for pair in itertools.pairwise(arch))
+        return depth > 0 and not any(arch[depth:]) and no_pair
+
+    return Space(
+        name="chain",
+        num_steps=length,
+        num_choices=4,
+        decisions=tuple(f"layer_{t + 1}" for t in range(length)),
+        start=ChainWalk(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros((), bool)),
+        step=step,
+        mask=mask,
+        done=done,
+        num_states=4 * (length + 1),
+        state=lambda walk: 4 * jnp.minimum(walk.depth, length) + walk.last,
+        observe=lambda walk: jnp.concatenate(
+            [jax.nn.one_hot(walk.depth, length + 1), jax.nn.one_hot(walk.last, 4)]
+        ),
+        decode=lambda arch: {f"layer_{t + 1}": layers[int(c)] for t, c in enumerate(arch)},
+        describe=describe,
+        parse=parse,
+        size=sum(map(legal, itertools.product(range(4), repeat=length))),
+    )
+
+
+SPACES = {
+    "one_block": lambda: blocks(forbid=FORBID),
+    "two_blocks": lambda: blocks(num_blocks=2, forbid=(*FORBID, {"filters_1": 16, "kernel_2": 5})),
+    "chain": chain,
+}
+
+
+def images(key: int, n: int, shape: tuple[int, int, int], classes: int) -> Split:
+    """Noisy images whose mean says the class: easy enough to learn in a few steps."""
+    rng = np.random.default_rng(key)
+    labels = (np.arange(n) % classes).astype(np.int32)
+    level = 40 + 170 * labels / max(classes - 1, 1)
+    pixels = level[:, None, None, None] + rng.normal(0, 25, (n, *shape))
+    return Split(np.clip(pixels, 0, 255).astype(np.uint8), labels)
+
+
+def dataset(
+    *, n: int = 60, n_validation: int = 20, shape: tuple[int, int, int] = (8, 8, 1), classes: int = 3
+) -> Dataset:
+    """A multiclass data set without a test split."""
+    train, validation = images(0, n, shape, classes), images(1, n_validation, shape, classes)
+    names = tuple(f"class {c}" for c in range(classes))
+    return Dataset("blobs", "multiclass", train, validation, None, names, None)
+
+
+def is_key(x) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def to_numpy(tree):
+    """Leaves as numpy arrays, typed keys as their data."""
+    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
+
+
+def assert_identical(a, b) -> None:
+    """Equal structure, dtypes, shapes and bits; NaN equals NaN."""
+    a, b = to_numpy(a), to_numpy(b)
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for (path, x), y in zip(jax.tree.leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        assert (x.dtype, x.shape) == (y.dtype, y.shape), jax.tree_util.keystr(path)
+        np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
+
+
+def assert_close(a, b, **tolerance) -> None:
+    """Equal to rounding, leaf by leaf."""
+    a, b = to_numpy(a), to_numpy(b)
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for (path, x), y in zip(jax.tree.leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, err_msg=jax.tree_util.keystr(path), **tolerance)
+
+
+def differs(a, b) -> bool:
+    leaves = zip(jax.tree.leaves(to_numpy(a)), jax.tree.leaves(to_numpy(b)), strict=True)
+    return any(not np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in leaves)
+
+
+def takes(factory, **options) -> dict:
+    """Those of `options` that the factory has."""
+    return {name: value for name, value in options.items() if name in inspect.signature(factory).parameters}

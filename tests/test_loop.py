@@ -1,0 +1,292 @@
+"""The host loop, the compiled loop, a scan and a vmap of scans run the same search."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas import controllers, evaluators, loop, masks, rewards
+from jaxnas.spaces import blocks
+from jaxnas.types import MOCK_FAILURE, OK, Controller, Evaluator, Proposal
+from tests.helpers import FORBID, assert_identical, chain, differs, to_numpy
+
+GOLDEN = Path(__file__).parent / "golden"
+ROUNDS, B = 12, 4
+SPACE = blocks(forbid=FORBID)
+POLICIES = {
+    "free_logits": {"policy": "free_logits", "learning_rate": 0.1},
+    "lstm": {"policy": "lstm", "units": 16},
+}
+
+
+def write_table(path, space=SPACE):
+    """Two rows for each architecture that the mock has measured."""
+    archs = jax.vmap(lambda key: masks.sample(key, space))(jax.random.split(jax.random.key(0), 300))
+    archs = np.unique(np.asarray(archs), axis=0)
+    assert len(archs) == space.size
+    found = evaluators.mock(space).evaluate(
+        jax.random.split(jax.random.key(0), len(archs)), (), jnp.asarray(archs)
+    )[1]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["architecture", "accuracy", "params"])
+        for arch, accuracy, params in zip(archs, found["accuracy"], found["params"], strict=True):
+            for shift in (0, 0.01):
+                writer.writerow([space.describe(arch), float(accuracy) - shift, float(params)])
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def table_path(tmp_path_factory):
+    return write_table(tmp_path_factory.mktemp("table") / "table.csv")
+
+
+def on_host(search):
+    evaluator = search.evaluator._replace(jittable=False, evaluate=jax.jit(search.evaluator.evaluate))
+    return loop.make(search.space, search.controller, evaluator, rewards.accuracy_minus_params)
+
+
+def make(evaluator, policy="free_logits", batch_size=B, **options):
+    controller = controllers.reinforce(SPACE, batch_size=batch_size, **{**POLICIES[policy], **options})
+    return loop.make(SPACE, controller, evaluator, rewards.accuracy_minus_params)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("mock", "free_logits"),
+        ("mock", "lstm"),
+        ("table", "lstm"),
+        pytest.param(("table", "free_logits"), marks=pytest.mark.slow),
+    ],
+    ids="-".join,
+)
+def subject(request, table_path):
+    """A search and its trials in the compiled loop."""
+    name, policy = request.param
+    noisy = {"noise": 0.02, "failure_rate": 0.1}
+    evaluator = (
+        evaluators.table(SPACE, path=table_path) if name == "table" else evaluators.mock(SPACE, **noisy)
+    )
+    search = make(evaluator, policy)
+    start = search.init(jax.random.key(3))
+    return search, start, *loop.run(search, start, ROUNDS)
+
+
+def trials(records):
+    return {
+        "arch": records.arch,
+        "reward": records.reward,
+        "round": records.round,
+        "measures": records.measures,
+    }
+
+
+def test_the_host_loop_gives_the_same_trials(subject):
+    search, start, end, records = subject
+    state, found = loop.run(on_host(search), start, ROUNDS)
+    assert_identical(trials(found), trials(records))
+    assert_identical(
+        (state.best_arch, state.best_reward, state.best_trial),
+        (end.best_arch, end.best_reward, end.best_trial),
+    )
+
+
+def test_a_scan_gives_the_same_trials(subject):
+    search, start, _, records = subject
+    _, found = jax.jit(lambda state: loop.scan(search, state, ROUNDS))(start)
+    assert_identical(trials(found), trials(records))
+
+
+def test_a_vmap_of_scans_gives_the_same_trials(subject):
+    search, start, _, records = subject
+    others = [search.init(jax.random.key(seed)) for seed in (8, 9)]
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[others[0], start, others[1]])
+    _, found = jax.jit(jax.vmap(lambda state: loop.scan(search, state, ROUNDS)))(states)
+    assert_identical(jax.tree.map(lambda x: x[1], trials(found)), trials(records))
+    assert differs(found.arch[0], found.arch[1])
+
+
+def test_runs_in_parts_equal_one_run(subject):
+    search, start, end, records = subject
+    state, parts = start, []
+    for rounds in (1, 4, 2, 5):
+        state, part = loop.run(search, state, rounds)
+        parts.append(part)
+    assert_identical(jax.tree.map(lambda *x: np.concatenate(x), *parts), records)
+    assert_identical(state, end)
+    assert search.rounds._cache_size() == 1
+
+
+def test_a_stored_state_continues_the_search(subject):
+    search, start, end, _ = subject
+    state, _ = loop.run(search, start, 7)
+    leaves, treedef = jax.tree.flatten(state._replace(root=None))
+    restored = jax.tree.unflatten(treedef, [jnp.asarray(x) for x in to_numpy(leaves)])
+    restored = restored._replace(root=jax.random.wrap_key_data(jnp.asarray(to_numpy(state.root))))
+    assert_identical(loop.run(search, restored, ROUNDS - 7)[0], end)
+
+
+def test_the_records(subject):
+    search, _, end, records = subject
+    assert records.arch.shape == (ROUNDS, B, 3)
+    assert records.round.tolist() == list(range(ROUNDS))
+    masks.check(SPACE, records.arch.reshape(-1, 3))
+    status = records.measures["status"]
+    score = records.measures["accuracy"] - np.float32(1e-6) * records.measures["params"]
+    np.testing.assert_allclose(records.reward, np.where(status == OK, score, np.nan), rtol=1e-5)
+    np.testing.assert_array_equal(np.isnan(records.reward), status != OK)
+    best = int(np.nanargmax(records.reward))
+    assert int(end.best_trial) == best
+    assert float(end.best_reward) == records.reward.ravel()[best]
+    np.testing.assert_array_equal(end.best_arch, records.arch.reshape(-1, 3)[best])
+    assert int(end.round) == ROUNDS
+    assert set(records.metrics) == {"loss", "baseline", "entropy", "gradient_norm", "temperature"}
+    assert all(x.shape == (ROUNDS,) and np.isfinite(x).all() for x in records.metrics.values())
+    if "mock" in search.evaluator.evaluate.__qualname__:
+        assert (status == MOCK_FAILURE).any()
+
+
+def test_more_rounds_than_one_call_records():
+    search = loop.make(
+        SPACE, controllers.random(SPACE, batch_size=2), evaluators.mock(SPACE), rewards.accuracy
+    )
+    start = search.init(jax.random.key(0))
+    n = loop.CHUNK + 3
+    end, records = loop.run(search, start, n)
+    assert records.round.tolist() == list(range(n))
+    assert int(end.round) == n
+    with pytest.raises(ValueError, match="at least 1"):
+        loop.run(search, start, 0)
+
+
+def test_a_trial_has_its_own_key_whatever_the_batch():
+    """Trial i's measure under batches of 2, 4 and 8, from an evaluator that reports its key alone."""
+
+    def evaluate(keys, state, arch):
+        ones = jnp.ones(arch.shape[0])
+        return state, {
+            "accuracy": jax.vmap(jax.random.uniform)(keys),
+            "params": ones,
+            "status": jnp.zeros(len(arch), jnp.int32),
+        }
+
+    evaluator = Evaluator(lambda key: (), evaluate, None, ("accuracy", "params"), True)
+    found = []
+    for batch_size in (2, 4, 8):
+        search = loop.make(
+            SPACE, controllers.random(SPACE, batch_size=batch_size), evaluator, rewards.accuracy
+        )
+        _, records = loop.run(search, search.init(jax.random.key(0)), 16 // batch_size)
+        found.append(records.reward.ravel())
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    assert len(np.unique(found[0])) == 16
+
+
+def test_the_reward_is_told_at_the_last_live_decision():
+    space = chain(3)
+    arch = jnp.array([[1, 0, 0], [3, 2, 1], [2, 2, 0]])
+
+    def tell(key, state, proposal, reward):
+        return {"reward": reward}, {}
+
+    controller = Controller(
+        3,
+        lambda key: {"reward": jnp.zeros((3, 3))},
+        lambda key, state: Proposal(arch, ()),
+        tell,
+        lambda state: None,
+    )
+
+    def evaluate(keys, state, arch):
+        # The third child has failed, whatever accuracy it has.
+        return state, {"accuracy": jnp.array([0.5, 0.75, 0.9]), "status": jnp.array([OK, OK, MOCK_FAILURE])}
+
+    evaluator = Evaluator(lambda key: (), evaluate, None, ("accuracy",), True)
+    search = loop.make(space, controller, evaluator, rewards.accuracy)
+    end, records = loop.run(search, search.init(jax.random.key(0)), 1)
+    nan = np.nan
+    # (2, 2, stop) ends with its third decision, the stop itself.
+    np.testing.assert_array_equal(end.controller["reward"], [[0, 0.5, 0], [0, 0, 0.75], [0, 0, nan]])
+    np.testing.assert_array_equal(records.reward, [[0.5, 0.75, nan]])
+    assert (int(end.best_trial), float(end.best_reward)) == (1, 0.75)
+
+
+def test_a_search_in_which_everything_fails():
+    search = make(evaluators.mock(SPACE, failure_rate=1.0))
+    start = search.init(jax.random.key(0))
+    end, records = loop.run(search, start, 3)
+    assert np.isnan(records.reward).all()
+    assert int(end.best_trial) == -1
+    assert float(end.best_reward) == -np.inf
+    assert_identical(end.controller.params, start.controller.params)
+    assert all(np.isfinite(x).all() for x in records.metrics.values())
+
+
+GOLDEN_SEARCHES = {
+    "random": lambda: (
+        controllers.random(SPACE, batch_size=4),
+        evaluators.mock(SPACE, noise=0.02, failure_rate=0.1),
+    ),
+    "reinforce_free_logits": lambda: (
+        controllers.reinforce(SPACE, batch_size=4, policy="free_logits", learning_rate=0.1),
+        evaluators.mock(SPACE, noise=0.02, failure_rate=0.1),
+    ),
+    "reinforce_lstm": lambda: (
+        controllers.reinforce(chain(), batch_size=4, units=16, entropy_weight=0.01),
+        evaluators.mock(chain(), noise=0.02),
+    ),
+}
+
+
+def trace(name):
+    controller, evaluator = GOLDEN_SEARCHES[name]()
+    space = chain() if name.endswith("lstm") else SPACE
+    search = loop.make(space, controller, evaluator, rewards.accuracy)
+    _, records = loop.run(search, search.init(jax.random.key(42)), 25)
+    return {
+        "arch": records.arch.reshape(100, -1).tolist(),
+        "reward": [None if np.isnan(r) else round(float(r), 6) for r in records.reward.ravel()],
+    }
+
+
+@pytest.mark.parametrize("name", GOLDEN_SEARCHES)
+def test_golden_traces(name):
+    """Whole searches are as they were when stored; `python -m tests.test_loop` stores them anew."""
+    golden, found = json.loads((GOLDEN / f"{name}.json").read_text()), trace(name)
+    assert found["arch"] == golden["arch"]
+    assert [r is None for r in found["reward"]] == [r is None for r in golden["reward"]]
+    rewards_of = [np.array(t["reward"], float) for t in (found, golden)]
+    np.testing.assert_allclose(*rewards_of, rtol=0, atol=2e-6)
+
+
+def test_reinforce_beats_random():
+    """Last 50 of 240 trials over 8 seeds: the 95 % interval of the mean difference is above 0."""
+    space = blocks(num_blocks=2, forbid=FORBID)
+    means = {}
+    for name, controller in (
+        ("random", controllers.random(space)),
+        ("reinforce", controllers.reinforce(space)),
+    ):
+        search = loop.make(space, controller, evaluators.mock(space, noise=0.02), rewards.accuracy)
+        ends = [
+            loop.run(search, search.init(jax.random.key(seed)), 30)[1].reward.ravel()[-50:]
+            for seed in range(8)
+        ]
+        means[name] = np.mean(ends, axis=1)
+    difference = means["reinforce"] - means["random"]
+    drawn = np.random.default_rng(0).choice(difference, (10_000, 8)).mean(axis=1)
+    assert np.quantile(drawn, 0.025) > 0, difference
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for name in GOLDEN_SEARCHES:
+        (GOLDEN / f"{name}.json").write_text(json.dumps(trace(name)) + "\n")
+    sys.exit(0)

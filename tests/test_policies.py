@@ -1,0 +1,103 @@
+"""Policies: the same distribution when sampling, unrolling and going greedily."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas import masks, policies
+from jaxnas.errors import InputError
+from tests.helpers import SPACES, chain
+
+
+@pytest.fixture(scope="module", params=[("lstm", True), ("lstm", False), ("free_logits", True)], ids=str)
+def made(request):
+    space = chain(3)
+    name, feedback = request.param
+    policy = policies.make(name, space, units=6, feedback=feedback)
+    params = jax.tree.map(lambda x: 8 * x, policy.init(jax.random.key(0)))  # far from uniform
+    if name == "free_logits":
+        params = 1e3 * params / 8
+    return space, policy, params
+
+
+def test_what_is_sampled_is_what_is_unrolled(made):
+    """The shares of 40,000 sampled architectures are the products of the unrolled probabilities."""
+    space, policy, params = made
+    n = 40_000
+    drawn = jax.jit(jax.vmap(lambda key: policies.sample(key, policy, space, params, 1.5)))
+    archs, counts = np.unique(
+        np.asarray(drawn(jax.random.split(jax.random.key(1), n))), axis=0, return_counts=True
+    )
+    masks.check(space, archs)
+    unrolled = jax.jit(jax.vmap(lambda a: policies.unroll(policy, space, params, a, 1.5).log_probs))(
+        jnp.asarray(archs)
+    )
+    assert unrolled.shape == (len(archs), 3, 4)
+    np.testing.assert_allclose(np.exp(unrolled).sum(-1), 1, rtol=1e-5)
+    p = np.exp(np.take_along_axis(np.asarray(unrolled), archs[..., None], -1)[..., 0].sum(-1))
+    assert 1 - 1e-2 < p.sum() <= 1 + 1e-5
+    assert (np.abs(counts / n - p) < 5 * np.sqrt(p * (1 - p) / n) + 1 / n).all()
+
+
+def test_greedy_agrees_with_unrolling(made):
+    space, policy, params = made
+    arch, probabilities = jax.jit(lambda: policies.greedy(policy, space, params))()
+    unrolled = jax.jit(lambda a: policies.unroll(policy, space, params, a))(arch)
+    np.testing.assert_allclose(probabilities, np.exp(unrolled.log_probs), rtol=1e-5)
+    np.testing.assert_array_equal(arch, np.asarray(unrolled.log_probs).argmax(-1))
+    np.testing.assert_array_equal(unrolled.live, masks.walk(space, arch).live)
+
+
+def test_feedback_makes_decisions_depend_on_earlier_ones(made, request):
+    space, policy, params = made
+    unroll = jax.jit(lambda a: policies.unroll(policy, space, params, a).log_probs)
+    first, second = unroll(jnp.array([1, 1, 1])), unroll(jnp.array([2, 1, 1]))
+    np.testing.assert_array_equal(first[0], second[0])
+    has_feedback = request.node.callspec.params["made"] == ("lstm", True)
+    assert (not np.array_equal(first[1], second[1])) == has_feedback
+
+
+def test_initial_ranges():
+    space = SPACES["two_blocks"]()
+    free = policies.free_logits(space).init(jax.random.key(0))
+    assert free.shape == (6, 4)
+    assert 0 < float(jnp.abs(free).max()) < 0.01
+    params = policies.lstm(space, units=6).init(jax.random.key(0))
+    for leaf in jax.tree.leaves(params):
+        assert 0 < float(jnp.abs(leaf).max()) <= 0.1
+
+
+def test_the_lstm_by_hand():
+    """One cell written out in numpy: i, f, g, o from flax's parameters, then the head."""
+    space, units = chain(2), 3
+    policy = policies.lstm(space, units=units)
+    params = policy.init(jax.random.key(0))
+    p = jax.tree.map(np.asarray, params["params"])
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    def cell(c, h, x):
+        def gate(name):
+            w, r = p["cell"][f"i{name}"], p["cell"][f"h{name}"]
+            return x @ w["kernel"] + h @ r["kernel"] + r["bias"]
+
+        c = sigmoid(gate("f")) * c + sigmoid(gate("i")) * np.tanh(gate("g"))
+        return c, sigmoid(gate("o")) * np.tanh(c)
+
+    c, h = cell(np.zeros(units), np.zeros(units), np.zeros(units))
+    logits = [h @ p["kernel"][0] + p["bias"][0]]
+    c, h = cell(c, h, p["embedding"][1, 2])
+    logits.append(h @ p["kernel"][1] + p["bias"][1])
+    legal = np.array([[0, 1, 1, 1], [1, 1, 1, 1]], bool)
+    masked = np.where(legal, logits, -np.inf)
+    expected = masked - np.log(np.exp(masked).sum(-1, keepdims=True))
+    found = np.asarray(policies.unroll(policy, space, params, jnp.array([2, 1])).log_probs)
+    np.testing.assert_allclose(found[legal], expected[legal], rtol=1e-5)
+    assert (np.exp(found[~legal]) == 0).all()
+
+
+def test_an_unknown_policy():
+    with pytest.raises(InputError, match=r"controller\.policy: unknown name 'lstn'; did you mean 'lstm'"):
+        policies.make("lstn", chain(), units=3, feedback=True)
