@@ -3,7 +3,7 @@
 Shapes: T decisions, A choices. True means legal.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,10 +77,12 @@ def every(space: Space, limit: int = 2**20) -> np.ndarray | None:  # → int32 [
     return prefixes
 
 
-def check(space: Space, arch: np.ndarray) -> None:  # [B, T]
+def check(space: Space, arch: Any) -> None:  # [B, T]
     """Host: raise an InputError that names the first illegal decision of a batch, if there is one."""
+    arch = np.asarray(arch)
     legal = np.asarray(jax.vmap(lambda a: walk(space, a).legal)(jnp.asarray(arch, jnp.int32)))
-    taken = np.take_along_axis(legal, np.asarray(arch)[..., None], axis=-1)[..., 0]
+    inside = (arch >= 0) & (arch < space.num_choices)
+    taken = inside & np.take_along_axis(legal, np.where(inside, arch, 0)[..., None], axis=-1)[..., 0]
     if taken.all():
         return
     row, step = np.argwhere(~taken)[0]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from jaxnas import masks
 from jaxnas.errors import unknown
@@ -50,7 +51,7 @@ class _LSTM(nn.Module):
     units: int
 
     def setup(self) -> None:
-        init = _uniform
+        init = nn.initializers.zeros  # shapes alone; `lstm` draws the values
         self.cell = nn.OptimizedLSTMCell(
             self.units, kernel_init=init, recurrent_kernel_init=init, bias_init=init
         )
@@ -85,6 +86,12 @@ def lstm(space: Space, *, units: int = 100, feedback: bool = True) -> Policy:
     """
     module = _LSTM(space.num_steps, space.num_choices, units)
 
+    def init(key: jax.Array) -> PyTree:
+        """All parameters from one draw: a draw for each would take seconds to compile."""
+        shapes = jax.eval_shape(module.init, key)
+        flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes))
+        return unravel(jax.random.uniform(key, flat.shape, minval=-0.1, maxval=0.1))
+
     def call(params: PyTree, method: str, *args: Any) -> Any:
         return module.apply(params, *args, method=method)
 
@@ -97,7 +104,7 @@ def lstm(space: Space, *, units: int = 100, feedback: bool = True) -> Policy:
             carry = call(params, "feed_choice", carry, t, previous)
         return carry, call(params, "head", carry, t)
 
-    return Policy(module.init, start, logits)
+    return Policy(init, start, logits)
 
 
 def make(name: str, space: Space, *, units: int, feedback: bool) -> Policy:
@@ -158,7 +165,3 @@ def _distribution(
     memory, walk, previous, t = carry
     memory, logits = policy.logits(params, memory, t, previous)
     return memory, jax.nn.log_softmax(masks.mask_logits(logits / temperature, space.mask(walk)))
-
-
-def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-    return jax.random.uniform(key, shape, dtype, -0.1, 0.1)

@@ -119,7 +119,7 @@ def count_params(network: Network, structure: Any) -> int:
 
 def _optimizer(name: str) -> Callable[[PyTree], optax.GradientTransformation]:
     """knobs → the optimizer of that name in optax, its rates being arrays."""
-    factory = getattr(optax, name, None)
+    factory: Any = getattr(optax, name, None)
     parameters = inspect.signature(factory).parameters if inspect.isfunction(factory) else {}
     if "learning_rate" not in parameters:
         raise InputError(

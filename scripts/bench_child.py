@@ -53,8 +53,8 @@ def jax_epoch(dataset: Dataset, filters: int, kernel: int) -> tuple[Callable[[in
 
 def torch_epoch(dataset: Dataset, filters: int, kernel: int) -> Callable[[int], float]:
     """The same epoch in PyTorch."""
-    import torch
-    from torch import nn
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch import nn  # pyright: ignore[reportMissingImports]
 
     height, width, channels = dataset.train.images.shape[1:]
     model = nn.Sequential(
@@ -83,7 +83,7 @@ def torch_epoch(dataset: Dataset, filters: int, kernel: int) -> Callable[[int], 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--source", default="mnist", help="data.source")
     parser.add_argument("--limit", type=int, default=12800)
     parser.add_argument("--filters", type=int, default=128)
@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=5, help="epochs of each side, after one to warm up")
     options = parser.parse_args()
     dataset = data.load(options.source, limit=options.limit)
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     ours, compile_seconds = jax_epoch(dataset, options.filters, options.kernel)
     sides = {"jaxnas": ours, "torch": torch_epoch(dataset, options.filters, options.kernel)}
@@ -106,7 +106,7 @@ def main() -> int:
                 print(f"epoch {number}  {name:6}  {seconds[name][-1]:.2f} s", flush=True)
     median = {name: statistics.median(values) for name, values in seconds.items()}
     print(
-        f"\n{len(dataset.train.images)} images, {options.filters} filters {options.kernel} × {options.kernel}, "
+        f"\n{len(dataset.train.images)} images, {options.filters} filters, kernel {options.kernel}; "
         f"{platform.machine()}, Python {platform.python_version()}, jax {jax.__version__}, "
         f"torch {torch.__version__} with {torch.get_num_threads()} threads"
     )

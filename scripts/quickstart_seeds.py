@@ -16,7 +16,7 @@ from jaxnas import config, controllers, loop
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", default="configs/quickstart.toml")
     parser.add_argument("--seeds", type=int, default=10)
     options, overrides = parser.parse_known_args()

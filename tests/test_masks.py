@@ -144,3 +144,8 @@ def test_check_names_a_decision_without_a_choice():
     masks.check(space, np.array([[1, 1, 2]]))
     with pytest.raises(InputError, match=r"no choice is left for decision 'kernel' after \[0\]"):
         masks.check(space, np.array([[0, 0, 0]]))
+
+
+def test_check_names_a_choice_that_does_not_exist():
+    with pytest.raises(InputError, match="choice 9 is illegal at decision 'kernel'"):
+        masks.check(blocks(), np.array([[0, 9, 0]]))

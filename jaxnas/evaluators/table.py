@@ -60,6 +60,8 @@ def read(space: Space, path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]: 
     if not names:
         raise InputError(f"{path}: has no column of numbers beside {', '.join(lines[0])}")
     lines = [line for line in lines if all(line[n] for n in names)]
+    if not lines:
+        raise InputError(f"{path}: every row lacks one of {', '.join(names)}")
     try:
         archs = np.stack([space.parse(line["architecture"]) for line in lines])
         columns = {n: np.array([float(line[n]) for line in lines], np.float32) for n in names}

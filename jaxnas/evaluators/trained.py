@@ -142,7 +142,7 @@ def trained(
             )
         return found
 
-    def evaluate(keys: jax.Array, state: PyTree, arch: jax.Array) -> tuple[PyTree, dict[str, np.ndarray]]:
+    def evaluate(keys: jax.Array, state: PyTree, arch: Any) -> tuple[PyTree, dict[str, np.ndarray]]:
         arch, B = np.asarray(arch), len(arch)
         measures = {m: np.full(B, np.nan, np.float32) for m in names}
         status = np.full(B, OK, np.int32)

@@ -47,16 +47,19 @@ def blocks(
       InputError: an unknown lowering.
     """
     lowering = layers.resolve_lowering(lowering)
+    height, width, channels = image_shape
 
     def plan(arch: Any) -> tuple[BlocksStructure, PyTree]:
         chosen = iter(space.decode(arch).values())
         built = [(int(f), int(k), float(d)) for f, k, d in zip(chosen, chosen, chosen, strict=True)]
-        if min(image_shape[:2]) < 2 ** len(built):
+        if min(height, width) < 2 ** len(built):
             raise InputError(
-                f"images of {image_shape[0]} × {image_shape[1]} cannot be halved {len(built)} times; "
+                f"images of {height} × {width} cannot be halved {len(built)} times; "
                 "take fewer blocks (space.num_blocks) or larger images (data.image_size)"
             )
-        structure = BlocksStructure(tuple(image_shape), tuple((f, k) for f, k, _ in built), num_outputs)
+        structure = BlocksStructure(
+            (height, width, channels), tuple((f, k) for f, k, _ in built), num_outputs
+        )
         return structure, {"dropout": np.array([d for *_, d in built], np.float32)}
 
     def init(key: jax.Array, structure: BlocksStructure) -> PyTree:
@@ -68,7 +71,7 @@ def blocks(
 
     def apply(
         params: PyTree, structure: BlocksStructure, knobs: PyTree, images: jax.Array, key: jax.Array | None
-    ) -> jax.Array:
+    ) -> Any:
         return _Blocks(structure, lowering).apply({"params": params}, images, knobs, key)
 
     return Network(plan, init, apply)
