@@ -4,10 +4,11 @@ Orbax reads a flipped byte without complaint and hides a wrong shape behind a lo
 save carries a digest of its arrays and every restore compares the shapes first.
 """
 
-import contextlib
+import gc
 import hashlib
-import io
 import logging
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ logging.getLogger("absl").setLevel(logging.ERROR)
 
 def open_folder(folder: Path, keep: int = 3) -> ocp.training.Checkpointer:
     """The checkpoints of a run, the newest `keep` of them kept."""
-    return ocp.training.Checkpointer(
+    training: Any = ocp.training  # its types are narrower than what it takes
+    return training.Checkpointer(
         folder.resolve(),
-        save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-        preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+        save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
+        preservation_policy=training.preservation_policies.LatestN(keep),
         cleanup_tmp_directories=True,
     )
 
@@ -38,36 +40,61 @@ def save(checkpoints: ocp.training.Checkpointer, step: int, tree: PyTree, about:
     return checkpoints.save_async(step, host, custom_metadata={**about, "sha256": digest(host)})
 
 
-def restore(checkpoints: ocp.training.Checkpointer, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
-    """The newest step that is whole, and what was said about it; None if there is none.
+def restore(
+    checkpoints: ocp.training.Checkpointer, like: PyTree, last: int
+) -> tuple[int, PyTree, dict[str, Any]] | None:
+    """The newest whole step up to `last`, its tree, and what was said about it; None if there is none.
+
+    The steps that were passed over are deleted: they are written anew on the way.
 
     Raises:
-      InputError: the arrays of a step have other shapes than those of `like`.
+      InputError: the arrays of a step have other shapes than those of `like`, and no other step fits.
     """
-    template = jax.tree.map(_to_host, like)
-    wanted = _shapes(template)
-    for step in sorted((c.step for c in checkpoints.checkpoints), reverse=True):
-        try:
-            metadata = checkpoints.metadata(step)
-            found, about = _shapes(metadata.metadata or {}), dict(metadata.custom_metadata or {})
-        except Exception:  # truncated or half deleted: an older one may be whole
+    template, misfit = jax.tree.map(_to_host, like), None
+    steps = sorted((c.step for c in checkpoints.checkpoints), reverse=True)
+    for at, step in enumerate(steps):
+        if step > last:
             continue
+        found = _read(checkpoints, step, template)
+        if isinstance(found, InputError):
+            misfit = misfit or found
+        elif found is not None:
+            for newer in steps[:at]:
+                checkpoints.delete(newer)
+            return step, jax.tree.map(_from_host, found[0], like), found[1]
+    if misfit is not None:
+        raise misfit
+    return None
+
+
+def _read(checkpoints: ocp.training.Checkpointer, step: int, template: PyTree) -> Any:
+    """The arrays of a step and what was said of it; an InputError if its shapes differ; None if damaged."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    level, failed = logging.root.manager.disable, False
+    logging.disable()  # Orbax tells of damage in its log, and from tasks that outlive the failed read
+    try:
+        metadata: Any = checkpoints.metadata(step)
+        found, wanted = _shapes(metadata.metadata or {}), _shapes(template)
         differing = [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
         if found and differing:
             k = differing[0]
-            raise InputError(
+            return InputError(
                 f"{checkpoints.directory}: step {step} does not fit the configuration: {k} is "
                 f"{found.get(k, 'absent')}, the configuration needs {wanted.get(k, 'none')} "
-                f"({len(differing)} such)"
+                f"({len(differing) - 1} more such)"
             )
-        try:
-            with contextlib.redirect_stderr(io.StringIO()):
-                tree = checkpoints.load(step, abstract_state=template)
-        except Exception:  # Orbax has no error of its own for a damaged file
-            continue
-        tree = jax.tree.map(np.asarray, tree)
+        about = dict(metadata.custom_metadata or {})
+        tree = jax.tree.map(np.asarray, checkpoints.load(step, abstract_state=template))
         if digest(tree) == about.get("sha256"):
-            return jax.tree.map(_from_host, tree, like), about
+            return tree, about
+    except Exception:  # Orbax has no error of its own for a file that is cut off or half deleted
+        failed = True
+    finally:
+        if failed:
+            time.sleep(0.1)
+            gc.collect()
+        logging.disable(level)
+        sys.unraisablehook = hook
     return None
 
 

@@ -4,12 +4,15 @@ Bad input ends in one line on stderr and exit code 2; an interrupt in a saved ru
 """
 
 import argparse
+import json
 import os
 import shlex
+import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from jaxnas.errors import InputError
 
@@ -25,16 +28,17 @@ class _Parser(argparse.ArgumentParser):
     """argparse whose errors are InputErrors."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{self.prog}: {message}; see `{self.prog} --help`")
+        raise InputError(f"{message}; see `{self.prog} --help`")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
-    sys.path.insert(0, os.getcwd())  # a user's own parts, package.module:factory, may lie here
+    if os.getcwd() not in sys.path:  # a user's own parts, package.module:factory, may lie here
+        sys.path.append(os.getcwd())
     try:
         options, rest = _parser().parse_known_args(arguments)
         if rest and options.command != "search":
-            raise InputError(f"jaxnas {options.command}: unknown argument {rest[0]!r}; see --help")
+            raise InputError(f"unknown argument {rest[0]!r}; see `jaxnas {options.command} --help`")
         return COMMANDS[options.command](options, rest)
     except InputError as error:
         print(f"jaxnas: {error}", file=sys.stderr)
@@ -81,15 +85,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _search(options: argparse.Namespace, overrides: list[str]) -> int:
-    from jaxnas import config, environment, progress
+    from jaxnas import config, environment, progress, run
 
     if options.config is None:
         if options.help:
             print(options.parser.format_help())
             return 0
-        raise InputError(
-            "jaxnas search: no configuration; it takes a TOML file such as configs/quickstart.toml"
-        )
+        raise InputError("search: no configuration; it takes a TOML file such as configs/quickstart.toml")
     if options.help:
         print(options.parser.format_help())
         print(config.usage(options.config, overrides))
@@ -101,78 +103,120 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
     if options.dry_run:
         progress.preview(settings)
         return 0
+    parent, name = Path(options.folder), settings.search.name
     named = any(word.split("=")[0] == "--search.name" for word in overrides)
-    folder = _free_folder(Path(options.folder), settings.search.name, named)
+    _free_folder(parent, name, named)
     parts = config.build(settings)
-    searches = _searches(settings, parts, folder)
-    for path, text, _, _ in searches:
-        path.mkdir(parents=True)
-        _write_run(path, text)
-    return _execute(searches, folder)
+    searches = _searches(settings, parts)
+    folder = _create(parent, name, named, searches)
+    with run.owned(folder):
+        return _execute(searches, folder)
 
 
 def _resume(options: argparse.Namespace, _: list[str]) -> int:
-    from jaxnas import config, environment, ledger
+    from jaxnas import config, environment, run
 
     folder = options.run
     environment.read(folder)
-    flags = [] if options.budget is None else ["--search.budget", str(options.budget)]
-    path = folder / "config.toml"
-    settings = config.load(path, flags)
-    began_with = folder / ".config.toml"
-    if began_with.exists() and (lines := config.differences(config.load(began_with), settings)):
-        raise InputError(
-            f"{path}: does not fit the run that it began: {lines[0]}; undo that, or start a new run"
+    with run.owned(folder):
+        path = folder / "config.toml"
+        flags = [] if options.budget is None else ["--search.budget", str(options.budget)]
+        settings = config.load(path, flags)
+        if lines := config.differences(config.load(folder / ".config.toml"), settings):
+            raise InputError(
+                f"{path}: does not fit the run that it began: {lines[0]}; undo that, or start a new run"
+            )
+        runtime = settings.runtime
+        environment.prepare(
+            cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=folder
         )
-    runtime = settings.runtime
-    environment.prepare(cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=folder)
-    searches = _searches(settings, config.build(settings), folder)
-    for run_path, text, _, _ in searches:
-        ledger.write_atomic(run_path / "config.toml", text.encode())
-    return _execute(searches, folder)
+        searches = _searches(settings, config.build(settings))
+        for each in searches:
+            run.check_budget(folder / each.folder, each.stop.budget)
+        if changes := environment.changes(folder):
+            print(
+                f"jaxnas: {folder}: {', '.join(changes)}: results may differ in their bits", file=sys.stderr
+            )
+        return _execute(searches, folder)
 
 
-def _searches(settings: Any, parts: Any, folder: Path) -> list[tuple[Path, str, Any, Any]]:
-    """The run, and its random twin if it has one: (folder, config.toml, search, stop) of each."""
+class _One(NamedTuple):
+    """A search of a run: itself, or its random twin."""
+
+    folder: str  # within the run's
+    text: str  # of its config.toml
+    search: Any
+    seed: int
+    stop: Any
+
+
+def _searches(settings: Any, parts: Any) -> list[_One]:
     from jaxnas import config, controllers, loop, run
 
-    limits = settings.search.stop
-    stop = run.Stop(settings.search.budget, limits.accuracy, limits.stalled_trials, limits.hours)
+    seed, stop = settings.search.seed, run.Stop(settings.search.budget, **vars(settings.search.stop))
+    if stop.accuracy is not None and "accuracy" not in parts.evaluator.measures:
+        names = ", ".join(parts.evaluator.measures)
+        raise InputError(
+            f"search.stop.accuracy: the evaluator has no accuracy to stop at, it measures {names}"
+        )
     search = loop.make(parts.space, parts.controller, parts.evaluator, parts.reward)
-    searches = [(folder, config.dump(settings), (search, settings.search.seed), stop)]
+    searches = [_One("", config.dump(settings), search, seed, stop)]
     if settings.search.twin:
-        random = controllers.random(parts.space, batch_size=parts.controller.batch_size)
+        B = parts.controller.batch_size
+        random = controllers.random(parts.space, batch_size=B)
         twin = loop.make(parts.space, random, parts.evaluator, parts.reward)
-        text = config.dump(config.twin(settings, parts.controller.batch_size))
-        searches.append((folder / "twin", text, (twin, settings.search.seed), run.Stop(stop.budget)))
+        searches.append(
+            _One("twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget))
+        )
     return searches
 
 
-def _write_run(path: Path, text: str) -> None:
-    import json
+def _create(parent: Path, name: str, named: bool, searches: list[_One]) -> Path:
+    """A new run's folder, which has all that `resume` needs from the moment that it has its name."""
+    from jaxnas import environment
 
-    from jaxnas import environment, ledger
-
-    ledger.write_atomic(path / "config.toml", text.encode())
-    ledger.write_atomic(path / ".config.toml", text.encode())
     content = json.dumps(environment.describe(), indent=2) + "\n"
-    ledger.write_atomic(path / "environment.json", content.encode())
+    draft = parent / f".{name}.{os.getpid()}"
+    try:
+        for each in searches:
+            (draft / each.folder).mkdir(parents=True)
+            (draft / each.folder / "config.toml").write_text(each.text, "utf-8")
+        (draft / ".config.toml").write_text(searches[0].text, "utf-8")
+        (draft / "environment.json").write_text(content, "utf-8")
+        while True:
+            folder = _free_folder(parent, name, named)
+            try:
+                return draft.rename(folder)
+            except OSError:
+                if not folder.exists():  # else another search was faster
+                    raise
+    except OSError as error:
+        raise InputError(f"--folder: cannot write a run into {str(parent)!r}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
-def _execute(searches: list[tuple[Path, str, Any, Any]], folder: Path) -> int:
+def _execute(searches: list[_One], folder: Path) -> int:
     from jaxnas import progress, report, run
 
     try:
-        for path, _, (search, seed), stop in searches:
-            with progress.Display(path, search, stop.budget) as display:
-                summary = run.execute(path, search, seed=seed, stop=stop, watch=display.update)
+        for each in searches:
+            with progress.Display(folder / each.folder, each.search, each.stop.budget) as display:
+                summary = run.execute(
+                    folder / each.folder,
+                    each.search,
+                    seed=each.seed,
+                    stop=each.stop,
+                    text=each.text,
+                    watch=display.update,
+                )
             display.finish(summary)
-    except run.Interrupted as interrupt:
+    except (run.Interrupted, KeyboardInterrupt) as interrupt:
         line = f"interrupted, saved; go on with: jaxnas resume {shlex.quote(str(folder))}"
         print(line, file=sys.stderr, flush=True)
         # Children may still be training in threads that Python would wait for.
         sys.stdout.flush()
-        os._exit(128 + interrupt.number)
+        os._exit(128 + getattr(interrupt, "number", signal.SIGINT))
     runs = [report.read(folder)]
     report.write(runs, folder)
     if len(searches) > 1:
@@ -198,7 +242,7 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
     kinds = {f"{section}s": registry for section, registry in config.registries().items()}
     kinds["data"] = data.REGISTRY
     if options.kind is not None and options.kind not in kinds:
-        raise unknown("jaxnas list", options.kind, kinds)
+        raise unknown("list", options.kind, kinds)
     for kind, registry in kinds.items():
         if options.kind in (None, kind):
             print(f"{kind}:")

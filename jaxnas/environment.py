@@ -24,21 +24,26 @@ def prepare(*, cpu_devices: int, deterministic: bool, folder: Path | None = None
     """Set JAX up before it first touches a device; for a run that exists, as it was when it began.
 
     Raises:
-      InputError: the run in `folder` has a later format, or another thread pool than NPROC asks for.
+      InputError: the run in `folder` cannot be read, or began with another thread pool than NPROC or the
+        number of devices now ask for; or NPROC is no number.
     """
-    threads = max(int(os.environ.get("NPROC") or cores()), cpu_devices)
+    asked = os.environ.get("NPROC", "")
+    if asked and not (asked.isascii() and asked.isdigit() and int(asked)):
+        raise InputError(f"NPROC: found {asked!r}; it takes how many threads the CPU's pool has, such as 8")
+    threads = max(int(asked or cores()), cpu_devices)
     if folder is not None:
-        before = read(folder)
-        if before["format"] > FORMAT:
+        before = read(folder)["cpu_threads"]
+        if asked and threads != before:
             raise InputError(
-                f"{folder}: format {before['format']} is a newer one; this jaxnas reads up to {FORMAT}, upgrade it"
+                f"NPROC: {folder} began with {before} CPU threads, now it would be {threads}, which changes "
+                f"the bits of its results; unset NPROC or set it to {before}"
             )
-        if "NPROC" in os.environ and threads != before["cpu_threads"]:
+        if cpu_devices > before:
             raise InputError(
-                f"{folder}: began with {before['cpu_threads']} CPU threads, now {threads}, which would change "
-                f"its bits; unset NPROC or set it to {before['cpu_threads']}"
+                f"runtime.cpu_devices: found {cpu_devices}; {folder} began with {before} CPU threads, more "
+                f"devices change the bits of its results; it takes {before} or less"
             )
-        threads = before["cpu_threads"]
+        threads = before
     os.environ["NPROC"] = str(threads)
     if cpu_devices > 1:
         jax.config.update("jax_num_cpu_devices", cpu_devices)
@@ -46,7 +51,7 @@ def prepare(*, cpu_devices: int, deterministic: bool, folder: Path | None = None
         os.environ["XLA_FLAGS"] = (
             f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
         )
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
@@ -71,18 +76,34 @@ def read(folder: Path) -> dict[str, Any]:
     """environment.json of a run.
 
     Raises:
-      InputError: the folder is not a run, or the file is damaged.
+      InputError: the folder is not a run, its format is a later one, or the file is damaged.
     """
     path = folder / "environment.json"
     try:
-        found = json.loads(path.read_text())
-        return {**found, "format": int(found["format"]), "cpu_threads": int(found["cpu_threads"])}
-    except FileNotFoundError:
+        found = json.loads(path.read_bytes())
+        if found["format"] > FORMAT:
+            raise InputError(
+                f"{folder}: format {found['format']} is newer; this jaxnas reads up to {FORMAT}: upgrade it"
+            )
+        return {**found, "cpu_threads": int(found["cpu_threads"])}
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{folder}: no run is here (no environment.json); start one with `jaxnas search`"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error}); restore it, or start the search anew") from None
+
+
+def changes(folder: Path) -> list[str]:
+    """In which versions, and in which back end, this process differs from the one that began the run."""
+    before, now = read(folder), describe()
+    return [
+        f"{key} {before.get(key)} → {now[key]}"
+        for key in ("backend", *PACKAGES)
+        if before.get(key) != now[key]
+    ]
 
 
 def cores() -> int:

@@ -6,10 +6,11 @@ files of an interrupted run end up those of an uninterrupted one.
 
 import csv
 import io
+import itertools
 import os
-import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,16 @@ from jaxnas.types import STATUS, Space
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: to a temporary file beside it, flushed to disk, then renamed."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+    """Write a whole file or nothing: to a temporary file beside it, flushed to disk, then renamed.
+
+    The temporary file has one name, for the run has one owner: what a kill leaves is overwritten.
+    """
+    unfinished = path.with_name(f".{path.name}.tmp")
+    with open(unfinished, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
 
 
 def append(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -51,21 +49,44 @@ def append(path: Path, rows: list[dict[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file up to the first that is not whole; none if there is no such file."""
+    try:
+        whole = path.read_bytes()
+        text = whole[: whole.rfind(b"\n") + 1].decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    return list(itertools.takewhile(lambda row: None not in row and None not in row.values(), rows))
+
+
+def count(path: Path, column: str) -> int:
+    """How many rows a CSV file has in whose `column` there is 0, 1, 2, … without a gap."""
+    rows = read(path)
+    return next((i for i, row in enumerate(rows) if row.get(column) != str(i)), len(rows))
+
+
 def cut(path: Path, column: str, end: int) -> None:
-    """Drop the rows from the first on whose `column` is `end` or more, and a torn last line."""
+    """Drop the rows at the end whose `column` is not below `end`, and what is not a whole row."""
     if not path.exists():
         return
     whole = path.read_bytes()
-    lines = whole[: whole.rfind(b"\n") + 1].decode().splitlines(keepends=True)
+    header, *lines = whole[: whole.rfind(b"\n") + 1].splitlines(keepends=True) or [b""]
+    columns = header.decode(errors="replace").strip().split(",")
+
+    def is_below(line: bytes) -> bool:
+        try:
+            return int(next(csv.reader([line.decode()]))[columns.index(column)]) < end
+        except (ValueError, IndexError, csv.Error):
+            return False
+
+    while lines and not is_below(lines[-1]):
+        lines.pop()
+    kept = b"".join([header, *lines])
     if not lines:
         path.unlink()
-        return
-    at = next(csv.reader([lines[0]])).index(column)
-    kept = [line for line in lines[1:] if int(next(csv.reader([line]))[at]) < end]
-    if kept:
-        write_atomic(path, "".join([lines[0], *kept]).encode())
-    else:
-        path.unlink()
+    elif kept != whole:
+        write_atomic(path, kept)
 
 
 def trial_rows(space: Space, record: Record, batch_size: int) -> list[dict[str, Any]]:
@@ -129,13 +150,14 @@ def save_policy(path: Path, snapshots: Mapping[int, tuple[np.ndarray, np.ndarray
     write_atomic(path, content.getvalue())
 
 
-def load_policy(path: Path, end: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """The snapshots of policy.npz before round `end`; none if there is no such file."""
-    if not path.exists():
+def load_policy(path: Path) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """The snapshots of policy.npz; none if there is no such file, or it is damaged."""
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            rounds, greedy, probabilities = file["round"], file["greedy"], file["probabilities"]
+    except (OSError, ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return {}
-    with np.load(path, allow_pickle=False) as file:
-        rounds, greedy, probabilities = file["round"], file["greedy"], file["probabilities"]
-    return {int(r): (greedy[i], probabilities[i]) for i, r in enumerate(rounds) if r < end}
+    return {int(r): (greedy[i], probabilities[i]) for i, r in enumerate(rounds)}
 
 
 def rounds_of(records: Record) -> Iterable[Record]:

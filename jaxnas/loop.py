@@ -125,6 +125,7 @@ def make(
     # Compiled apart for evaluators that run on the host. The barriers keep XLA from fusing across the
     # parts of a scanned round, which keeps its arithmetic that of the parts compiled apart.
     compiled_ask, compiled_tell = jax.jit(ask), jax.jit(tell)
+    evaluate = jax.jit(evaluator.evaluate) if evaluator.jittable else evaluator.evaluate
 
     def step(state: SearchState) -> tuple[SearchState, Record]:
         if not evaluator.jittable:
@@ -149,11 +150,16 @@ def make(
 
         return jax.lax.fori_loop(0, n, body, (state, buffers))
 
+    @jax.jit
+    def judge(state: SearchState, arch: jax.Array, measures: dict[str, jax.Array]) -> Record:
+        legal = jax.vmap(lambda a: masks.walk(space, a).legal)(arch)
+        return record(state, arch, measures, score_of(measures), legal, {})
+
     def preview(state: SearchState, n: int) -> Record:
         proposal, keys = compiled_ask(state)
-        _, measures = evaluator.evaluate(keys[:n], state.evaluator, proposal.arch[:n])
-        legal = jax.vmap(lambda a: masks.walk(space, a).legal)(proposal.arch[:n])
-        return record(state, proposal.arch[:n], measures, score_of(measures), legal, {})
+        m = B if evaluator.jittable else n  # compiled for whole rounds, otherwise only what is wanted
+        _, measures = evaluate(keys[:m], state.evaluator, proposal.arch[:m])
+        return judge(state, proposal.arch[:n], {name: values[:n] for name, values in measures.items()})
 
     return Search(space, controller, evaluator, init, step, compiled_rounds, preview)
 

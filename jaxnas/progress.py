@@ -21,10 +21,11 @@ class Display:
 
     def __init__(self, folder: Path, search: loop.Search, budget: int):
         self.folder, self.search, self.budget = folder, search, budget
-        self.console = Console(highlight=False, soft_wrap=True)
-        self.began, self.first, self.now = time.perf_counter(), None, None
+        self.console = _console()
+        self.began, self.now = time.perf_counter(), None
+        self.first: tuple[float, int] | None = None  # when the first round of this process ended, and trials
         self.live = Live(
-            get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True
+            get_renderable=self._line, console=self.console, refresh_per_second=2, transient=True
         )
 
     def __enter__(self) -> "Display":
@@ -37,7 +38,7 @@ class Display:
 
     def update(self, now: run.Progress) -> None:
         """Take note of finished rounds."""
-        self.first = self.first or now
+        self.first = self.first or (time.perf_counter(), now.trials)
         self.now = now
         if not self.console.is_terminal:
             self.console.print(self._line())
@@ -64,19 +65,20 @@ class Display:
             else ""
         )
         seconds = time.perf_counter() - self.began
-        if now is None:
+        if now is None or self.first is None:
             done = f"{int(stats['children'])} children trained" if stats.get("children") else "starting"
             return "  ".join(filter(None, (self.folder.name, done, programs, _clock(seconds))))
         left = max(0, self.budget - now.trials)
-        since = now.trials - (self.first.trials if self.first is not now else 0)
-        rate = since / max(seconds, 1e-9)
+        # The first round is left out: it compiles, and a resumed run has had more trials than it shows.
+        began, trials = self.first
+        rate = (now.trials - trials) / max(time.perf_counter() - began, 1e-9)
         return "  ".join(
             filter(
                 None,
                 (
                     f"round {now.round}",
                     f"trial {now.trials}/{self.budget}",
-                    f"{rate:.3g} trials/s",
+                    f"{rate:.3g} trials/s" if rate else "",
                     f"{_clock(left / rate)} left" if rate else "",
                     f"mean reward {now.mean_reward:.4f}",
                     f"best {now.best_reward:.4f} {now.best}" if now.best else "no success yet",
@@ -85,13 +87,14 @@ class Display:
             )
         )
 
-    def _render(self) -> str:
-        return self._line()
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def preview(settings: Any) -> None:
     """Print a space's size, the first architectures, the memory and the time that a search would take."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     parts = config.build(settings)
     space, controller = parts.space, parts.controller
     console.print(f"space {space.name}: {space.size:,} architectures of {space.num_steps} decisions")
@@ -139,7 +142,7 @@ def _small(parts: Any, settings: Any) -> tuple[Any, float]:
         validation=Split(validation.images[:1], validation.labels[:1]),
         test=None,
     )
-    options = dataclasses.asdict(settings.trainer) | {"epochs": 1}
+    options: dict[str, Any] = dataclasses.asdict(settings.trainer) | {"epochs": 1}
     # Prediction costs about a third of a training step an image.
     work = settings.trainer.epochs * len(train.images) + len(validation.images) / 3
     return trained(parts.network, dataset, **options), work / rows

@@ -7,12 +7,12 @@ and ends with the files of a run that was never stopped.
 """
 
 import contextlib
-import csv
 import fcntl
 import json
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,21 +59,53 @@ class Interrupted(Exception):
         self.number = number
 
 
+@contextlib.contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Own the run in `folder`: by a lock that ends with the process, however it ends.
+
+    Raises:
+      InputError: another process owns it, or the folder cannot be written to.
+    """
+    try:
+        lock = open(folder / ".lock", "ab")  # noqa: SIM115 (the context below closes it)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write there: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"{folder}: another process is running this search; wait for it or stop it"
+            ) from None
+        yield
+
+
+def check_budget(folder: Path, budget: int) -> None:
+    """Raise an InputError if the run in `folder` already has more trials than `budget`."""
+    done = len(ledger.read(folder / "trials.csv"))
+    if budget < done:
+        raise InputError(
+            f"search.budget: found {budget}; {folder} already has {done} trials, it takes {done} or more"
+        )
+
+
 def execute(
     folder: Path,
     search: loop.Search,
     *,
     seed: int,
     stop: Stop,
+    text: str = "",
     watch: Callable[[Progress], None] = lambda _: None,
 ) -> Summary:
     """Run a search in `folder`, from its last checkpoint if it has one, until something ends it.
 
-    A last round that the budget cuts short is recorded but not learned from, so that the run can be
-    extended later as if the budget had always been larger.
+    The caller has the folder `owned`. `text`, if any, becomes config.toml once nothing is in the way of
+    going on; `watch` is told of finished rounds. A last round that the budget cuts short is recorded but
+    not learned from, so that the run can be extended later as if the budget had always been larger.
 
     Raises:
-      InputError: another process owns the run, or a checkpoint has other shapes.
+      InputError: fewer trials are wanted than there are, or no checkpoint fits the search and the ledgers.
       Interrupted: SIGINT or SIGTERM; the run is saved.
     """
     B = search.controller.batch_size
@@ -81,70 +113,99 @@ def execute(
     trials, rounds, timings = (folder / f"{name}.csv" for name in ("trials", "rounds", "timings"))
     policy = jax.jit(search.controller.policy)
     began = time.perf_counter()
-    with _owned(folder), contextlib.closing(checkpoint.open_folder(folder / "state")) as checkpoints:
-        fresh = search.init(jax.random.key(seed))
-        state, about = checkpoint.restore(checkpoints, fresh) or (fresh, {})
-        round = int(state.round)
-        rows = _rows(trials)
+    check_budget(folder, stop.budget)
+    with _Signals() as signals, contextlib.closing(checkpoint.open_folder(folder / "state")) as checkpoints:
+        snapshots = ledger.load_policy(folder / "policy.npz")
+        round, state, about = _restore(checkpoints, folder, search.init(jax.random.key(seed)), B, snapshots)
+        rows = ledger.read(trials)
         if round == full and len(rows) == stop.budget:
             return _summary("the budget is spent", rows)
-        accuracies = [
-            float(row["accuracy"]) for row in rows if row.get("accuracy") and int(row["round"]) < round
-        ]
+        if text:
+            ledger.write_atomic(folder / "config.toml", text.encode())
+        accuracies = [float(row["accuracy"]) for row in rows[: round * B] if row.get("accuracy")]
         top_accuracy = max(accuracies, default=0.0)
         for path in (trials, rounds, timings):
             ledger.cut(path, "round", round)
-        snapshots = ledger.load_policy(folder / "policy.npz", round)
-        saver = _Saver(checkpoints)
+        snapshots = {r: snapshot for r, snapshot in snapshots.items() if r < round}
+        saver = _Saver(checkpoints, round if about else None)
 
         def seconds() -> float:
             return about.get("seconds", 0.0) + time.perf_counter() - began
 
         def save() -> None:
-            ledger.save_policy(folder / "policy.npz", snapshots)
-            saver.save(round, state, {"seconds": seconds()})
+            if saver.last != round:  # the policy first: a checkpoint never counts a round that it lacks
+                ledger.save_policy(folder / "policy.npz", snapshots)
+                saver.save(round, state, {"seconds": seconds()})
 
-        with _Signals() as signals:
-            try:
+        try:
+            why = _reached(stop, state, round * B, top_accuracy, seconds())
+            while not why and round < full:
+                if ledger.is_policy_round(round):
+                    snapshots[round] = jax.device_get(policy(state.controller))
+                started = time.perf_counter()
+                with signals.raised():
+                    after, records = loop.run(search, state, _stride(search, stop, round, full))
+                _check_legal(search, records)
+                done = list(ledger.rounds_of(records))
+                ledger.append(trials, [row for r in done for row in ledger.trial_rows(search.space, r, B)])
+                ledger.append(rounds, [ledger.round_row(r, B) for r in done])
+                ledger.append(timings, [_timing(search, round, len(done), time.perf_counter() - started)])
+                if after.best_trial != state.best_trial:
+                    row, lane = divmod(int(after.best_trial) - round * B, B)
+                    _write_best(folder, search, after, done[row], lane)
+                # From here on the rounds count. Whatever comes before this line, they are done again.
+                state, round = after, round + len(done)
+                top_accuracy = np.nanmax(records.measures.get("accuracy", 0.0), initial=top_accuracy)
+                if saver.is_due(time.perf_counter() - began):
+                    save()
+                watch(_progress(search, state, done[-1]))
+                signals.check()
                 why = _reached(stop, state, round * B, top_accuracy, seconds())
-                while not why and round < full:
-                    if ledger.is_policy_round(round):
-                        snapshots[round] = jax.device_get(policy(state.controller))
-                    started, best_before = time.perf_counter(), int(state.best_trial)
-                    with signals.raised():
-                        state, records = loop.run(search, state, _stride(search, stop, round, full))
-                    done = list(ledger.rounds_of(records))
-                    _check_legal(search, records)
-                    ledger.append(
-                        trials, [row for r in done for row in ledger.trial_rows(search.space, r, B)]
-                    )
-                    ledger.append(rounds, [ledger.round_row(r, B) for r in done])
-                    ledger.append(timings, [_timing(search, round, len(done), time.perf_counter() - started)])
-                    best_trial = int(state.best_trial)
-                    if best_trial != best_before:
-                        _write_best(folder, search, state, done[best_trial // B - round], best_trial % B)
-                    round += len(done)
-                    top_accuracy = np.nanmax(records.measures.get("accuracy", 0.0), initial=top_accuracy)
-                    if saver.is_due(time.perf_counter() - began):
-                        save()
-                    watch(_progress(search, state, done[-1]))
-                    signals.check()
-                    why = _reached(stop, state, round * B, top_accuracy, seconds())
-                if not why and rest:
-                    with signals.raised():
-                        record = jax.device_get(search.preview(state, rest))
-                    ledger.append(trials, ledger.trial_rows(search.space, record, B))
-                    if record.best_reward > state.best_reward:
-                        _write_best(folder, search, state, record, int(np.nanargmax(record.reward)))
-            finally:
+            if not why and rest:
                 save()
-                saver.wait()
-    return _summary(why or "the budget is spent", _rows(trials))
+                with signals.raised():
+                    record = jax.device_get(search.preview(state, rest))
+                _check_legal(search, record)
+                if record.best_reward > state.best_reward:
+                    _write_best(folder, search, state, record, int(np.nanargmax(record.reward)))
+                # Last, for these rows are what says that the run is complete.
+                ledger.append(trials, ledger.trial_rows(search.space, record, B))
+        finally:
+            save()
+            saver.wait()
+    return _summary(why or "the budget is spent", ledger.read(trials))
+
+
+def _restore(
+    checkpoints: Any, folder: Path, fresh: loop.SearchState, batch_size: int, snapshots: Mapping[int, Any]
+) -> tuple[int, loop.SearchState, dict[str, Any]]:
+    """(round, state, what the checkpoint says) of the newest checkpoint whose rounds all files still have."""
+    steps = [c.step for c in checkpoints.checkpoints]
+    if not steps:
+        return 0, fresh, {}
+    covered = {
+        "trials.csv": ledger.count(folder / "trials.csv", "trial") // batch_size,
+        "rounds.csv": ledger.count(folder / "rounds.csv", "round"),
+        "policy.npz": next(
+            (r for r in range(max(steps)) if ledger.is_policy_round(r) and r not in snapshots), max(steps)
+        ),
+    }
+    restored = checkpoint.restore(checkpoints, fresh, min(covered.values()))
+    short = [name for name, end in covered.items() if end < max(steps)]
+    what = f"{', '.join(short)} damaged or cut short" if short else "the newest checkpoint is damaged"
+    if restored is None:
+        raise InputError(
+            f"{folder}: {what}, and no older checkpoint can be used; delete {folder / 'state'} to begin "
+            "again from the first trial, with the same results"
+        )
+    if restored[0] < max(steps):
+        print(f"jaxnas: {folder}: {what}; going on from round {restored[0]}", file=sys.stderr)
+    return restored
 
 
 def _check_legal(search: loop.Search, records: loop.Record) -> None:
     if not records.legal.all():
-        masks.check(search.space, records.arch[~records.legal.all(axis=-1)][0])
+        masks.check(search.space, records.arch[~records.legal])
 
 
 def _reached(stop: Stop, state: loop.SearchState, trials: int, accuracy: float, seconds: float) -> str:
@@ -169,26 +230,24 @@ def _stride(search: loop.Search, stop: Stop, round: int, full: int) -> int:
 class _Saver:
     """Saves in the background, as often as it costs less than a twentieth of the time."""
 
-    def __init__(self, checkpoints: Any):
-        self.checkpoints, self.pending, self.cost, self.last = checkpoints, None, 0.0, -1
+    def __init__(self, checkpoints: Any, last: int | None):
+        self.checkpoints, self.last, self.pending, self.cost = checkpoints, last, None, 0.0
 
     def is_due(self, seconds: float) -> bool:
         return self.cost <= 0.05 * seconds
 
     def save(self, round: int, state: loop.SearchState, about: dict[str, Any]) -> None:
         self.wait()
-        if round == self.last:
-            return
         started = time.perf_counter()
         self.pending, self.last = checkpoint.save(self.checkpoints, round, state, about), round
         self.cost += time.perf_counter() - started
 
     def wait(self) -> None:
-        started = time.perf_counter()
-        if self.pending is not None:
-            self.pending.result()
-        self.cost += time.perf_counter() - started
-        self.pending = None
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            started = time.perf_counter()
+            pending.result()
+            self.cost += time.perf_counter() - started
 
 
 class _Signals:
@@ -216,9 +275,9 @@ class _Signals:
     @contextlib.contextmanager
     def raised(self) -> Iterator[None]:
         """Within this block a signal raises Interrupted wherever it comes."""
-        self.check()
-        self.at_once = True
+        self.at_once = True  # before the check, or a signal between the two would wait for the round
         try:
+            self.check()
             yield
         finally:
             self.at_once = False
@@ -227,19 +286,6 @@ class _Signals:
         """Raise Interrupted if a signal came."""
         if self.number:
             raise Interrupted(self.number)
-
-
-@contextlib.contextmanager
-def _owned(folder: Path) -> Iterator[None]:
-    """Hold the run's lock, which ends with the process however it ends."""
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{folder}: another process is running this search; wait for it or stop it"
-            ) from None
-        yield
 
 
 def _progress(search: loop.Search, state: loop.SearchState, record: loop.Record) -> Progress:
@@ -285,16 +331,9 @@ def _write_best(
             jax.tree_util.keystr(path, simple=True, separator="/"): np.ascontiguousarray(leaf)
             for path, leaf in jax.tree_util.tree_leaves_with_path(weights)
         }
-        content = to_safetensors(flat, {"trial": str(about["trial"]), "architecture": about["architecture"]})
+        content = to_safetensors(flat, {"trial": str(about["trial"])})  # its order of several is random
         ledger.write_atomic(best / "weights.safetensors", content)
     ledger.write_atomic(best / "architecture.json", (json.dumps(about, indent=2) + "\n").encode())
-
-
-def _rows(trials: Path) -> list[dict[str, str]]:
-    if not trials.exists():
-        return []
-    with open(trials, newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row["reason"] is not None]  # a torn row has none
 
 
 def _summary(why: str, rows: list[dict[str, str]]) -> Summary:
