@@ -1,10 +1,13 @@
 """jaxnas: neural architecture search by reinforcement learning in JAX and Flax."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxnas import controllers, evaluators, loop, masks, networks, rewards, spaces, types
 from jaxnas.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxnas import data, report
 
 __version__ = "0.1.0"
 
