@@ -52,7 +52,8 @@ def prepare(*, cpu_devices: int, deterministic: bool, folder: Path | None = None
             f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
         )
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs"))
+        # Apart by pool, so that no run gets a program that was cut for another.
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs" / str(threads)))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

@@ -479,7 +479,7 @@ SETTINGS = {
         "warm": st.none() | st.booleans(),
     },
     "evaluator": {"noise": floats},
-    "runtime": {"cpu_devices": st.integers(0, 9), "deterministic": st.booleans()},
+    "runtime": {"cpu_devices": st.integers(1, 9), "deterministic": st.booleans()},
 }
 chosen_settings = st.fixed_dictionaries(
     {s: st.fixed_dictionaries({}, optional=o) for s, o in SETTINGS.items()}

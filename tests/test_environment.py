@@ -69,9 +69,10 @@ def test_deterministic(monkeypatch):
 
 def test_the_cache_of_programs(tmp_path, restored, monkeypatch):
     was_set = jax.config.jax_compilation_cache_dir is not None
-    prepare()
+    threads = prepare()
     if not was_set:  # a user's own is left alone
-        assert restored["jax_compilation_cache_dir"] == str(tmp_path / "cache" / "jaxnas" / "programs")
+        programs = tmp_path / "cache" / "jaxnas" / "programs" / threads
+        assert restored["jax_compilation_cache_dir"] == str(programs)
     assert ("jax_compilation_cache_dir" in restored) != was_set
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert environment.cache_folder().parts[-2:] == (".cache", "jaxnas")
