@@ -114,7 +114,7 @@ def cores() -> int:
 
 def cache_folder() -> Path:
     """The user's cache folder of jaxnas: $XDG_CACHE_HOME/jaxnas, else ~/.cache/jaxnas."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxnas"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "jaxnas").expanduser()
 
 
 def _version(package: str) -> str:

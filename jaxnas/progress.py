@@ -98,13 +98,9 @@ def preview(settings: Any) -> None:
     parts = config.build(settings)
     space, controller = parts.space, parts.controller
     console.print(f"space {space.name}: {space.size:,} architectures of {space.num_steps} decisions")
-    search = loop.make(space, controller, parts.evaluator, parts.reward)
+    probe, steps = _small(parts, settings) if parts.dataset is not None else (parts.evaluator, 1.0)
+    search = loop.make(space, controller, probe, parts.reward)
     state = search.init(jax.random.key(settings.search.seed))
-    probe, steps = parts.evaluator, 1.0
-    if parts.dataset is not None and parts.network is not None:
-        probe, steps = _small(parts, settings)
-        small = loop.make(space, controller, probe, parts.reward)
-        search = small
     sampled = min(controller.batch_size, 4, settings.search.budget)
     record = search.preview(state, sampled)
     for arch, params in zip(

@@ -20,8 +20,14 @@ FLOORS = (
     ("config",),
     ("api", "cli", "progress"),
 )
-# On one floor, but a run is made of these two, and the commands draw their progress.
-ALLOWED = {("run", "checkpoint"), ("run", "ledger"), ("cli", "api"), ("cli", "progress")}
+# On one floor, but a run is made of these two, commands draw their progress, and the cache is one folder.
+ALLOWED = {
+    ("data", "environment"),
+    ("run", "checkpoint"),
+    ("run", "ledger"),
+    ("cli", "api"),
+    ("cli", "progress"),
+}
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
 

@@ -8,13 +8,14 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from jaxnas.environment import cache_folder
 from jaxnas.errors import InputError
 
 
 def root() -> Path:
     """The folder of downloaded files: `$JAXNAS_DATA`, or else `jaxnas` in the user's cache folder."""
     chosen = os.environ.get("JAXNAS_DATA")
-    return Path(chosen or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "jaxnas")).expanduser()
+    return Path(chosen).expanduser() if chosen else cache_folder()
 
 
 def fetch(name: str, url: str, md5s: tuple[str, ...]) -> tuple[Path, str]:
