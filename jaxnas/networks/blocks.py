@@ -3,36 +3,14 @@
 RLMedNAS (https://github.com/Ashwashhere/RLMedNAS), there with one block and images of 28 × 28 × 1.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
-from jaxnas.networks import layers
+from jaxnas.networks import chain
+from jaxnas.networks.chain import ChainStructure, Layer
 from jaxnas.types import Network, PyTree, Space
-
-
-class BlocksStructure(NamedTuple):
-    """What fixes the shapes of the program: hashable."""
-
-    image_shape: tuple[int, int, int]  # H, W, C
-    blocks: tuple[tuple[int, int], ...]  # (filters, kernel) of each block
-    num_outputs: int
-
-
-class _Blocks(nn.Module):
-    structure: BlocksStructure
-    lowering: str
-
-    @nn.compact
-    def __call__(self, x: jax.Array, knobs: PyTree, key: jax.Array | None) -> jax.Array:
-        for i, (filters, kernel) in enumerate(self.structure.blocks):
-            x = layers.ConvPool(filters, kernel, self.lowering, name=f"conv_{i + 1}")(x)
-            x = layers.dropout(x, knobs["dropout"][i], None if key is None else jax.random.fold_in(key, i))
-        return layers.Dense(self.structure.num_outputs, name="head")(x.reshape(x.shape[0], -1))
 
 
 def blocks(
@@ -46,10 +24,9 @@ def blocks(
     Raises:
       InputError: an unknown lowering.
     """
-    lowering = layers.resolve_lowering(lowering)
     height, width, channels = image_shape
 
-    def plan(arch: Any) -> tuple[BlocksStructure, PyTree]:
+    def plan(arch: Any) -> tuple[ChainStructure, PyTree]:
         chosen = iter(space.decode(arch).values())
         built = [(int(f), int(k), float(d)) for f, k, d in zip(chosen, chosen, chosen, strict=True)]
         if min(height, width) < 2 ** len(built):
@@ -57,21 +34,9 @@ def blocks(
                 f"images of {height} × {width} cannot be halved {len(built)} times; "
                 "take fewer blocks (space.num_blocks) or larger images (data.image_size)"
             )
-        structure = BlocksStructure(
-            (height, width, channels), tuple((f, k) for f, k, _ in built), num_outputs
-        )
+        layers = tuple(layer for f, k, _ in built for layer in (Layer("conv", f, k), Layer("pool", 0, 2, 2)))
+        pools = tuple(range(1, len(layers), 2))
+        structure = ChainStructure((height, width, channels), layers, num_outputs, dropout=pools)
         return structure, {"dropout": np.array([d for *_, d in built], np.float32)}
 
-    def init(key: jax.Array, structure: BlocksStructure) -> PyTree:
-        images = jax.ShapeDtypeStruct((1, *structure.image_shape), jnp.float32)
-        knobs = {"dropout": jax.ShapeDtypeStruct((len(structure.blocks),), jnp.float32)}
-        module = _Blocks(structure, lowering)
-        # Only the initializers run: the forward pass is traced for its shapes.
-        return module.lazy_init(key, images, knobs, None)["params"]
-
-    def apply(
-        params: PyTree, structure: BlocksStructure, knobs: PyTree, images: jax.Array, key: jax.Array | None
-    ) -> Any:
-        return _Blocks(structure, lowering).apply({"params": params}, images, knobs, key)
-
-    return Network(plan, init, apply)
+    return chain.network(plan, lowering, widths=space.settings or ())

@@ -1,43 +1,43 @@
-"""Layers that are fast inside a compiled loop, on a CPU too, and cheap to compile.
+"""Layers and their random numbers, for networks whose widths may be padded.
 
-On a CPU, XLA runs a convolution inside a loop on a slow path, and the gradient of a windowed maximum is
-slow everywhere; here a convolution can be patches × kernel, one matrix product, and pooling is a maximum
-of strided slices. Random bits are a hash of (key, element), which fuses into its consumer.
+Random bits are a hash of (key, element), which fuses into its consumer.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnas.errors import unknown
+from jaxnas.networks import convolution
 
-LOWERINGS = ("auto", "gemm", "xla")
-
-
-def resolve_lowering(name: str) -> str:
-    """`gemm` on a CPU and `xla` elsewhere for `auto`; an InputError for an unknown name."""
-    if name not in LOWERINGS:
-        raise unknown("network.lowering", name, LOWERINGS)
-    if name == "auto":
-        return "gemm" if jax.default_backend() == "cpu" else "xla"
-    return name
+ACTIVATIONS = {"relu": nn.relu, "elu": nn.elu, "none": lambda x: x}
 
 
-def hash_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:  # typed key → uint32 [shape]
+Extents = Sequence[int | jax.Array]  # of an array within a larger, padded one
+
+
+def hash_bits(
+    key: jax.Array, shape: tuple[int, ...], extents: Extents | None = None
+) -> jax.Array:  # typed key → uint32 [shape]
     """32 random bits an element from two rounds of the lowbias32 integer hash of its index and the key.
 
     A hundredth of the cost of the default generator, equal to the bit under vmap, map and scan
     (constants: Wellons, "Prospecting for Hash Functions", 2018). Enough for dropout and initial weights,
-    not for cryptography.
+    not for cryptography. An element within `extents` has the bits that it has in an array of that shape.
     """
     words = jax.random.key_data(key)
-    size = 1
-    for extent in shape:
-        size *= extent
-    index = jax.lax.iota(jnp.uint32, size)
-    return _lowbias32(_lowbias32(index ^ words[..., 0]) + words[..., 1]).reshape(shape)
+    if extents is None:
+        index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    else:
+        index = jnp.zeros(shape, jnp.uint32)
+        for axis, extent in enumerate(extents):
+            index = index * jnp.asarray(extent, jnp.uint32) + jax.lax.broadcasted_iota(
+                jnp.uint32, shape, axis
+            )
+    return _lowbias32(_lowbias32(index ^ words[..., 0]) + words[..., 1])
 
 
 def _lowbias32(x: jax.Array) -> jax.Array:
@@ -46,71 +46,119 @@ def _lowbias32(x: jax.Array) -> jax.Array:
     return x ^ (x >> jnp.uint32(16))
 
 
-def fan_in_uniform(key: jax.Array, shape: tuple[int, ...], fan_in: int) -> jax.Array:
+def fan_in_uniform(
+    key: jax.Array, shape: tuple[int, ...], fan_in: int | jax.Array, extents: Extents | None = None
+) -> jax.Array:
     """Uniform in ±1/√fan_in: what PyTorch gives the weights and biases of convolution and dense layers."""
-    uniform = (hash_bits(key, shape) >> jnp.uint32(8)).astype(jnp.float32) * 2.0**-24
-    return (2 * uniform - 1) * fan_in**-0.5
+    return _uniform(key, shape, extents) * _float(fan_in) ** -0.5
 
 
-def dropout(x: jax.Array, rate: jax.Array, key: jax.Array | None) -> jax.Array:
-    """Zero each element with probability `rate` [], scale the rest by 1/(1 − rate); identity without key."""
+def xavier_uniform(
+    key: jax.Array,
+    shape: tuple[int, ...],
+    fan_in: int | jax.Array,
+    fan_out: int | jax.Array,
+    extents: Extents | None = None,
+) -> jax.Array:
+    """Uniform in ±√(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+    return _uniform(key, shape, extents) * (6 / _float(fan_in + fan_out)) ** 0.5
+
+
+def _uniform(key: jax.Array, shape: tuple[int, ...], extents: Extents | None) -> jax.Array:
+    """Uniform in [−1, 1); zero beyond `extents`."""
+    bits = hash_bits(key, shape, extents) >> jnp.uint32(8)
+    x = 2 * (bits.astype(jnp.float32) * 2.0**-24) - 1
+    for axis, extent in enumerate(extents or ()):
+        x = jnp.where(jax.lax.broadcasted_iota(jnp.int32, shape, axis) < extent, x, 0.0)
+    return x
+
+
+def _float(x: int | jax.Array) -> float | jax.Array:
+    return x.astype(jnp.float32) if isinstance(x, jax.Array) else float(x)
+
+
+def dropout(
+    x: jax.Array, rate: jax.Array, key: jax.Array | None, channels: int | jax.Array | None = None
+) -> jax.Array:
+    """Zero each element with probability `rate` [], scale the rest by 1/(1 − rate); identity without key.
+
+    `channels`: how many of the last axis are not padding.
+    """
     if key is None:
         return x
     threshold = (rate * 2.0**32).astype(jnp.uint32)
-    return jnp.where(hash_bits(key, x.shape) >= threshold, x / (1 - rate), 0.0)
+    extents = None if channels is None else (*x.shape[:-1], channels)
+    return jnp.where(
+        hash_bits(key, x.shape, extents) >= threshold, x / (1 - rate).astype(x.dtype), jnp.zeros((), x.dtype)
+    )
 
 
-def conv(x: jax.Array, kernel: jax.Array, lowering: str) -> jax.Array:  # [N,H,W,C], [k,k,C,F] → [N,H,W,F]
-    """Convolution, stride 1, padded to keep the size (k odd); both lowerings agree to rounding."""
-    if lowering == "xla":
-        return jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-    k, _, C, F = kernel.shape
-    N, H, W, _ = x.shape
-    pad = k // 2
-    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    # Columns first, then rows: 2k slices to compile instead of k².
-    columns = jnp.concatenate([padded[:, :, j : j + W, :] for j in range(k)], axis=-1)
-    patches = jnp.concatenate([columns[:, i : i + H, :, :] for i in range(k)], axis=-1)
-    patches = patches.reshape(N * H * W, k * k * C)
-    return (patches @ kernel.reshape(k * k * C, F)).reshape(N, H, W, F)
+Widths = tuple[int | jax.Array, int | jax.Array]  # channels in and out that are not padding
 
 
-def max_pool(x: jax.Array) -> jax.Array:  # [N,H,W,C] → [N,⌊H/2⌋,⌊W/2⌋,C]
-    """Maximum over windows of 2 × 2 with stride 2; an odd last row or column is left out."""
-    H, W = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    rows = jnp.maximum(x[:, 0:H:2, :W, :], x[:, 1:H:2, :W, :])
-    return jnp.maximum(rows[:, :, 0::2, :], rows[:, :, 1::2, :])
-
-
-class ConvPool(nn.Module):
-    """Convolution, bias, ReLU, 2 × 2 max pooling; the parameters are those of `nn.Conv`.
-
-    Bias and ReLU commute with the maximum, so they come after it, on a quarter of the elements.
-    """
+class Conv(nn.Module):
+    """Convolution, max pooling if asked, bias, activation; the parameters are those of `nn.Conv`."""
 
     features: int
     kernel_size: int
     lowering: str
+    stride: int = 1
+    padding: str = "SAME"
+    pool: convolution.Pool | None = None
+    activation: str = "relu"
+    initializer: str = "fan_in"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, features]."""
-        k, C = self.kernel_size, x.shape[-1]
-        kernel = self.param("kernel", fan_in_uniform, (k, k, C, self.features), k * k * C)
-        bias = self.param("bias", fan_in_uniform, (self.features,), k * k * C)
-        return nn.relu(max_pool(conv(x, kernel, self.lowering)) + bias.reshape(1, 1, 1, -1))
+    def __call__(self, x: jax.Array, widths: Widths | None = None) -> jax.Array:
+        """[N, H, W, C] → [N, H', W', features]."""
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel, bias = _affine(self, shape, self.initializer, widths)
+        relu = self.activation == "relu"  # computed with the convolution
+        spec = convolution.Spec(self.lowering, self.stride, self.padding, self.pool, relu)
+        y = convolution.conv(x, kernel.astype(x.dtype), bias.astype(x.dtype), spec)
+        return y if relu else ACTIVATIONS[self.activation](y)
 
 
 class Dense(nn.Module):
     """x W + b; the parameters are those of `nn.Dense`."""
 
     features: int
+    initializer: str = "fan_in"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[N, C] → [N, features]."""
-        kernel: Any = self.param("kernel", fan_in_uniform, (x.shape[-1], self.features), x.shape[-1])
-        bias: Any = self.param("bias", fan_in_uniform, (self.features,), x.shape[-1])
-        return x @ kernel + bias.reshape(1, -1)
+    def __call__(self, x: jax.Array, widths: Widths | None = None) -> jax.Array:
+        """[N, C] → [N, features], [N, H, W, C] likewise, flattened."""
+        area, C = math.prod(x.shape[1:-1]), x.shape[-1]
+        x = x.reshape(x.shape[0], -1)
+        kernel, bias = _affine(self, (area, C, self.features), self.initializer, widths, flat=True)
+        return x @ kernel.astype(x.dtype) + bias.astype(x.dtype).reshape(1, -1)
+
+
+def _affine(
+    module: nn.Module, shape: tuple[int, ...], initializer: str, widths: Widths | None, flat: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """A layer's parameters: kernel [..., in, out], or [... · in, out] if `flat`, and bias [out]."""
+    *window, before, after = shape
+    area = math.prod(window)
+    extents, shape_of_bias = None, (after,)
+    if widths is not None:
+        before, after = widths
+        extents = (*window, before, after)
+    # A dense layer sees its window as further inputs.
+    fan_in, fan_out = area * before, after if flat else area * after
+
+    def kernel_init(key: jax.Array) -> jax.Array:
+        if initializer == "xavier":
+            kernel = xavier_uniform(key, shape, fan_in, fan_out, extents)
+        else:
+            kernel = fan_in_uniform(key, shape, fan_in, extents)
+        return kernel.reshape(-1, shape[-1]) if flat else kernel
+
+    def bias_init(key: jax.Array) -> jax.Array:
+        if initializer == "xavier":
+            return jnp.zeros(shape_of_bias)
+        return fan_in_uniform(key, shape_of_bias, fan_in, None if extents is None else (after,))
+
+    kernel: Any = module.param("kernel", kernel_init)
+    bias: Any = module.param("bias", bias_init)
+    return kernel, bias

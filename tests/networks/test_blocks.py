@@ -31,7 +31,7 @@ def test_dropout_is_a_knob_and_the_rest_is_structure():
     other, other_knobs = child.plan(np.array([0, 1, 0, 3, 0, 0]))
     assert structure == other
     assert hash(structure) == hash(other)
-    assert structure.blocks == ((16, 5), (128, 3))
+    assert [layer[1:3] for layer in structure.layers] == [(16, 5), (0, 2), (128, 3), (0, 2)]
     np.testing.assert_allclose(knobs["dropout"], [0.5, 0.25])
     np.testing.assert_allclose(other_knobs["dropout"], [0.1, 0.1])
     assert two.num_steps == 6
@@ -44,7 +44,7 @@ def test_odd_image_sizes(shape):
     tiny = {"filters": (4,), "kernel": (3,), "dropout": (0.5,)}
     child = network(space(num_blocks=2, **tiny), shape, 3)
     structure, knobs = child.plan(np.zeros(6, int))
-    params = child.init(jax.random.key(0), structure)
+    params = child.init(jax.random.key(0), structure, knobs)
     outputs = child.apply(params, structure, knobs, jnp.ones((2, *shape)), jax.random.key(1))
     assert outputs.shape == (2, 3)
     assert outputs.dtype == jnp.float32
@@ -67,7 +67,7 @@ def test_without_a_key_there_is_no_dropout():
     child = network(space(filters=(4,), kernel=(3,), dropout=(0.0, 0.5)), (6, 6, 1), 2)
     structure, half = child.plan([0, 0, 1])
     _, none = child.plan([0, 0, 0])
-    params = child.init(jax.random.key(0), structure)
+    params = child.init(jax.random.key(0), structure, {})
     x = jax.random.normal(jax.random.key(1), (3, 6, 6, 1))
     plain = child.apply(params, structure, half, x, None)
     np.testing.assert_array_equal(plain, child.apply(params, structure, none, x, None))
@@ -78,7 +78,7 @@ def test_without_a_key_there_is_no_dropout():
 def test_initial_weights_follow_the_key():
     child = network(space(), (8, 8, 1), 2)
     structure, _ = child.plan([0, 0, 0])
-    a, b = (child.init(jax.random.key(seed), structure) for seed in (0, 1))
+    a, b = (child.init(jax.random.key(seed), structure, {}) for seed in (0, 1))
     for (path, x), y in zip(jax.tree.leaves_with_path(a), jax.tree.leaves(b), strict=True):
         assert not np.array_equal(x, y), path
     assert np.abs(a["conv_1"]["kernel"]).max() <= 1 / 3  # 1/√(3·3·1)
@@ -93,7 +93,7 @@ def test_both_lowerings_train_alike():
     for lowering in ("gemm", "xla"):
         child = network(spaces, (9, 9, 2), 3, lowering=lowering)
         structure, knobs = child.plan([0, 1, 0, 1, 0, 0])
-        params = child.init(jax.random.key(2), structure)
+        params = child.init(jax.random.key(2), structure, knobs)
         # Momentum: Adam would turn rounding into whole steps.
         tx = optax.sgd(0.05, momentum=0.9)
 

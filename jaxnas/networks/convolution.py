@@ -1,0 +1,293 @@
+"""Convolution and max pooling that are fast inside a compiled loop, on a CPU too, and cheap to compile.
+
+On a CPU, XLA runs a convolution inside a loop on a slow path, and the gradient of a windowed maximum is
+slow everywhere; here a convolution can be patches × kernel, one matrix product (docs/benchmarks.md).
+"""
+
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnas.errors import unknown
+
+MICRO_BATCH_BYTES = 8 * 2**20
+MICRO_BATCH_ROWS = 2048  # at least: a matrix product of fewer rows is slow
+LOWERINGS = ("auto", "gemm", "xla")
+
+
+def resolve_lowering(name: str) -> str:
+    """`gemm` on a CPU and `xla` elsewhere for `auto`; an InputError for an unknown name."""
+    if name not in LOWERINGS:
+        raise unknown("network.lowering", name, LOWERINGS)
+    if name == "auto":
+        return "gemm" if jax.default_backend() == "cpu" else "xla"
+    return name
+
+
+class Pool(NamedTuple):
+    """Max pooling over square windows; VALID leaves out what fills no window."""
+
+    window: int = 2
+    stride: int = 2
+    padding: str = "VALID"
+
+
+POOL_2X2 = Pool()
+
+
+class Spec(NamedTuple):
+    """What a convolution does beside its kernel: its padding is XLA's, SAME or VALID."""
+
+    lowering: str
+    stride: int = 1
+    padding: str = "SAME"
+    pool: Pool | None = None
+    relu: bool = False  # after the bias
+
+
+def conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, spec: Spec) -> jax.Array:
+    """Convolution, max pooling, bias, activation: [N,H,W,C], [k,k,C,F], [F] → [N,H',W',F].
+
+    Bias and activation commute with the maximum, so they come after it, on a fraction of the elements.
+    Both lowerings agree to rounding.
+    """
+    if spec.lowering == "gemm" and spec.stride == 1:
+        return _conv(x, kernel, bias, spec)
+    if spec.lowering == "gemm":
+        y = _product(x, kernel, spec)
+    else:
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (spec.stride,) * 2, spec.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+    y = y if spec.pool is None else max_pool(y, spec.pool)
+    return _finish(y, bias, spec)
+
+
+# Convolution as a matrix product, in micro-batches whose patches fit the cache: nothing as large as the
+# batch is written but the output and, with pooling, the place of each maximum as a byte. The gradient
+# makes the patches again.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, spec: Spec) -> jax.Array:
+    def one(_: None, x: jax.Array) -> tuple[None, jax.Array]:
+        y = _product(x, kernel, spec)
+        y = y if spec.pool is None else max_pool(y, spec.pool)
+        return None, _finish(y, bias, spec)
+
+    return _in_micro_batches(one, _micro_batch(x, kernel), None, x)[1]
+
+
+def _conv_forward(x: Any, kernel: Any, bias: Any, spec: Spec) -> tuple[jax.Array, tuple]:
+    needs_dx = () if x.perturbed else None  # the first layer's input needs no gradient
+    x, kernel, bias = x.value, kernel.value, bias.value
+
+    def one(_: None, x: jax.Array) -> tuple[None, tuple]:
+        y, place = _product(x, kernel, spec), ()
+        if spec.pool is not None:
+            y, place = _max_and_place(y, spec.pool)
+        return None, (_finish(y, bias, spec), place)
+
+    y, place = _in_micro_batches(one, _micro_batch(x, kernel), None, x)[1]
+    return y, (x, kernel, y, place, needs_dx)
+
+
+def _conv_backward(spec: Spec, residuals: tuple, dy: Any) -> tuple:
+    x, kernel, y, place, needs_dx = residuals
+    k, _, C, F = kernel.shape
+    _, H, W, _ = x.shape
+    weights = kernel.reshape(k * k * C, F)
+    (top, bottom), (left, right) = pads = jax.lax.padtype_to_pads((H, W), (k, k), (1, 1), spec.padding)
+    # The gradient by x is a convolution too, of dy with the kernel turned around.
+    turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2).reshape(k * k * F, C)
+    around = tuple((k - 1 - low, k - 1 - high) for low, high in pads)
+    if isinstance(dy, jax.custom_derivatives.SymbolicZero):
+        dy = jnp.zeros_like(y)
+
+    def one(sums: tuple, x: jax.Array, y: jax.Array, dy: jax.Array, place: Any) -> tuple[tuple, Any]:
+        m, (d_kernel, d_bias) = x.shape[0], sums
+        if spec.relu:
+            dy = jnp.where(y > 0, dy, 0)
+        d_bias = d_bias + dy.sum((0, 1, 2))
+        if spec.pool is not None:
+            extent = H + top + bottom - k + 1, W + left + right - k + 1
+            dy = _unpool(dy, place, spec.pool, *extent)
+        patches, (d_rows, wide) = _patches(x, k, 1, pads)[0], (dy.reshape(-1, F), k * k * C > F)
+        # The longer side last is up to twice as fast; the transposition waits until after the loop.
+        pair = (d_rows, patches) if wide else (patches, d_rows)
+        d_kernel = d_kernel + jax.lax.dot_general(*pair, (((0,), (0,)), ((), ())))
+        if needs_dx is None:
+            return (d_kernel, d_bias), None
+        if k == 1 or F <= C:
+            return (d_kernel, d_bias), (_patches(dy, k, 1, around)[0] @ turned).reshape(m, H, W, C)
+        # With more filters than channels it is cheaper to sum the gradients of the patches: rows, columns.
+        d_patches = (d_rows @ weights.T).reshape(m, *dy.shape[1:3], k, k * C)
+        d_columns = _shifted_sum(d_patches, 1)[:, top : top + H]
+        d_columns = d_columns.reshape(m, H, dy.shape[2], k, C)
+        return (d_kernel, d_bias), _shifted_sum(d_columns, 2)[:, :, left : left + W]
+
+    shape = (F, k * k * C) if k * k * C > F else (k * k * C, F)
+    zeros = jnp.zeros(shape, x.dtype), jnp.zeros(F, x.dtype)
+    (d_kernel, d_bias), dx = _in_micro_batches(one, _micro_batch(x, kernel), zeros, x, y, dy, place)
+    d_kernel = d_kernel.T if k * k * C > F else d_kernel
+    return jnp.zeros_like(x) if dx is None else dx, d_kernel.reshape(kernel.shape), d_bias
+
+
+_conv.defvjp(_conv_forward, _conv_backward, symbolic_zeros=True)
+
+
+def _micro_batch(x: jax.Array, kernel: jax.Array) -> int:
+    """How many images to work on at once: on a CPU, as many as fit the cache, a divisor of all if any is."""
+    N, H, W, C = x.shape
+    k, _, _, F = kernel.shape
+    if jax.default_backend() != "cpu":
+        return N
+    image_bytes = x.dtype.itemsize * H * W * ((k * k * C if k > 1 else 0) + 2 * F)
+    most = min(N, max(1, MICRO_BATCH_BYTES // image_bytes, -(-MICRO_BATCH_ROWS // (H * W))))
+    return next((m for m in range(most, most // 2, -1) if N % m == 0), most)
+
+
+def _in_micro_batches(function: Any, size: int, carry: Any, *arrays: Any) -> tuple[Any, Any]:
+    """Scans (carry, `size` rows of each array [N, ...]) → (carry, results [N, ...])."""
+    N = arrays[0].shape[0]
+    if size >= N:
+        return function(carry, *arrays)
+    whole = N // size * size
+    slices = jax.tree.map(lambda x: x[:whole].reshape(-1, size, *x.shape[1:]), arrays)
+    carry, results = jax.lax.scan(lambda carry, xs: function(carry, *xs), carry, slices)
+    results = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), results)
+    if whole < N:
+        carry, rest = function(carry, *jax.tree.map(lambda x: x[whole:], arrays))
+        results = jax.tree.map(lambda *parts: jnp.concatenate(parts), results, rest)
+    return carry, results
+
+
+def _finish(y: jax.Array, bias: jax.Array, spec: Spec) -> jax.Array:
+    y = y + bias.reshape(1, 1, 1, -1)
+    return jax.nn.relu(y) if spec.relu else y
+
+
+def _product(x: jax.Array, kernel: jax.Array, spec: Spec) -> jax.Array:
+    """Patches × kernel."""
+    k, _, C, F = kernel.shape
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], (k, k), (spec.stride,) * 2, spec.padding)
+    patches, H, W = _patches(x, k, spec.stride, pads)
+    return (patches @ kernel.reshape(k * k * C, F)).reshape(x.shape[0], H, W, F)
+
+
+def _patches(x: jax.Array, k: int, stride: int, pads: Any) -> tuple[jax.Array, int, int]:
+    """[N,H,W,C] → what each output pixel reads [N·H'·W', k·k·C], and H', W'."""
+    N, _, _, C = x.shape
+    H, W = (
+        (extent + low + high - k) // stride + 1
+        for extent, (low, high) in zip(x.shape[1:3], pads, strict=True)
+    )
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    # Columns first, then rows: 2k slices to compile instead of k².
+    columns = _joined([_every(padded, 2, j, W, stride) for j in range(k)])
+    patches = _joined([_every(columns, 1, i, H, stride) for i in range(k)])
+    return patches.reshape(N * H * W, k * k * C), H, W
+
+
+def _joined(parts: list[jax.Array]) -> jax.Array:
+    return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+
+
+def _every(x: jax.Array, axis: int, start: int, count: int, stride: int) -> jax.Array:
+    """`count` slices along an axis, `stride` apart."""
+    return jax.lax.slice_in_dim(x, start, start + (count - 1) * stride + 1, stride, axis)
+
+
+def _shifted_sum(x: jax.Array, axis: int) -> jax.Array:
+    """[N,H,W,k,C] → Σ_i of x[..., i, :] shifted by i along an axis, which grows by k − 1."""
+    k, total = x.shape[3], 0
+    for i in range(k):
+        widths = [(0, 0)] * 4
+        widths[axis] = (i, k - 1 - i)
+        total = total + jnp.pad(x[..., i, :], widths)
+    return jnp.asarray(total)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_pool(x: jax.Array, pool: Pool = POOL_2X2) -> jax.Array:  # [N,H,W,C] → [N,H',W',C]
+    """Maximum over windows, of 2 × 2 with stride 2 unless told; the gradient goes to the first maximum."""
+    x = _pad_for(pool, x)
+    H, W = ((extent - pool.window) // pool.stride + 1 for extent in x.shape[1:3])
+    for axis, count in ((1, H), (2, W)):
+        slices = (_every(x, axis, i, count, pool.stride) for i in range(pool.window))
+        x = functools.reduce(jnp.maximum, slices)
+    return x
+
+
+def _max_pool_forward(x: jax.Array, pool: Pool) -> tuple[jax.Array, tuple]:
+    y, place = _max_and_place(x, pool)
+    return y, (place, x)
+
+
+def _max_pool_backward(pool: Pool, residuals: tuple, dy: jax.Array) -> tuple[jax.Array]:
+    place, x = residuals  # of x, the shape alone
+    return (_unpool(dy, place, pool, *x.shape[1:3]),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _pad_for(pool: Pool, x: jax.Array) -> jax.Array:
+    if pool.padding == "VALID":
+        return x
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], (pool.window,) * 2, (pool.stride,) * 2, pool.padding)
+    return jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
+
+
+def _max_and_place(x: jax.Array, pool: Pool) -> tuple[jax.Array, jax.Array]:
+    """The maximum of each window, and where it is: the number of its pixel, row by row, as a byte."""
+    x = _pad_for(pool, x)
+    H, W = ((extent - pool.window) // pool.stride + 1 for extent in x.shape[1:3])
+    best = place = None
+    for i, j in itertools.product(range(pool.window), repeat=2):
+        pixel = _every(_every(x, 1, i, H, pool.stride), 2, j, W, pool.stride)
+        if best is None or place is None:
+            best, place = pixel, jnp.zeros(pixel.shape, jnp.uint8)
+        else:
+            place = jnp.where(pixel > best, jnp.uint8(i * pool.window + j), place)
+            best = jnp.maximum(best, pixel)
+    assert best is not None and place is not None
+    return best, place
+
+
+def _unpool(dy: jax.Array, place: jax.Array, pool: Pool, H: int, W: int) -> jax.Array:
+    """The gradient [N,H,W,C] of the maximum over windows."""
+    window, stride, _ = pool
+    (top, _), (left, _) = jax.lax.padtype_to_pads((H, W), (window,) * 2, (stride,) * 2, pool.padding)
+    N, h, w, C = dy.shape
+    if window == stride:  # windows that do not overlap
+        number = jnp.arange(window**2, dtype=jnp.uint8).reshape(1, 1, window, 1, window, 1)
+        chosen = place[:, :, None, :, None, :] == number
+        dx = jnp.where(chosen, dy[:, :, None, :, None, :], 0).reshape(N, h * window, w * window, C)
+        return _crop(dx, top, left, H, W)
+    # Pixels by their place within a stride: row p and column q of it get what windows send to pixels
+    # p, p + stride, … and q, q + stride, …; further pixels come from windows further back.
+    reach = -(-window // stride) - 1
+    rows = []
+    for p in range(stride):
+        columns = []
+        for q in range(stride):
+            total = jnp.zeros((N, h + reach, w + reach, C), dy.dtype)
+            for i, j in itertools.product(range(p, window, stride), range(q, window, stride)):
+                sent = jnp.where(place == jnp.uint8(i * window + j), dy, 0)
+                down, right = i // stride, j // stride
+                total = total + jnp.pad(sent, ((0, 0), (down, reach - down), (right, reach - right), (0, 0)))
+            columns.append(total)
+        rows.append(jnp.stack(columns, axis=3))
+    dx = jnp.stack(rows, axis=2).reshape(N, (h + reach) * stride, (w + reach) * stride, C)
+    return _crop(dx, top, left, H, W)
+
+
+def _crop(x: jax.Array, top: int, left: int, H: int, W: int) -> jax.Array:
+    """[N, H, W, C] of x from row `top` and column `left` on, with zeros beyond its end."""
+    down, right = max(0, top + H - x.shape[1]), max(0, left + W - x.shape[2])
+    x = jnp.pad(x, ((0, 0), (0, down), (0, right), (0, 0))) if down or right else x
+    return x[:, top : top + H, left : left + W]

@@ -1,0 +1,141 @@
+"""Both lowerings agree in values and gradients, whole or in micro-batches; numbers by hand."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas.errors import InputError
+from jaxnas.networks import convolution
+from jaxnas.networks.convolution import Pool, Spec
+
+ROOT = jax.random.key(0)
+
+
+def reference(x, kernel, bias, spec):
+    """By XLA's own operations, in the order of the formula: convolution, bias, ReLU, pooling."""
+    y = jax.lax.conv_general_dilated(
+        x, kernel, (spec.stride,) * 2, spec.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    y = y + bias.reshape(1, 1, 1, -1)
+    y = jax.nn.relu(y) if spec.relu else y
+    if spec.pool is None:
+        return y
+    window, stride = ((1, n, n, 1) for n in spec.pool[:2])
+    return jax.lax.reduce_window(y, -jnp.inf, jax.lax.max, window, stride, spec.pool.padding)
+
+
+def value_and_gradients(function, x, kernel, bias, spec):
+    """The output, and the gradients of its product with fixed numbers by x, kernel and bias."""
+
+    def total(x, kernel, bias):
+        y = function(x, kernel, bias, spec)
+        return jnp.sum(y * jax.random.normal(jax.random.key(3), y.shape)), y
+
+    gradients, y = jax.jit(jax.grad(total, (0, 1, 2), has_aux=True))(x, kernel, bias)
+    return y, *gradients
+
+
+def parts(shape, kernel, filters=4):
+    return (
+        jax.random.normal(ROOT, shape),
+        jax.random.normal(jax.random.key(1), (kernel, kernel, shape[-1], filters)),
+        jax.random.normal(jax.random.key(2), (filters,)),
+    )
+
+
+def close(results, expected):
+    for a, b in zip(results, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("shape", [(2, 6, 6, 3), (2, 7, 5, 1), (1, 1, 4, 2)])
+def test_the_convolutions_agree(kernel, shape):
+    given = parts(shape, kernel)
+    expected = value_and_gradients(reference, *given, Spec("xla"))
+    assert expected[0].shape == (*shape[:-1], 4)
+    for lowering in ("gemm", "xla"):
+        close(value_and_gradients(convolution.conv, *given, Spec(lowering)), expected)
+
+
+POOLS = [None, Pool(2, 2), Pool(3, 2), Pool(3, 3), Pool(5, 3), Pool(3, 2, "SAME")]
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=str)
+@pytest.mark.parametrize("stride, padding", [(1, "SAME"), (1, "VALID"), (2, "SAME"), (2, "VALID")])
+def test_every_spec_agrees_with_xla(pool, stride, padding):
+    given = parts((3, 13, 12, 2), 3)
+    relu = (stride == 1) == (padding == "SAME")
+    spec = Spec("gemm", stride, padding, pool, relu)
+    expected = value_and_gradients(reference, *given, spec)
+    close(value_and_gradients(convolution.conv, *given, spec), expected)
+    close(value_and_gradients(convolution.conv, *given, spec._replace(lowering="xla")), expected)
+
+
+@pytest.mark.parametrize("images, at_once", [(8, 2), (7, 3)])  # a micro-batch that divides the batch; a rest
+@pytest.mark.parametrize("filters", [3, 20])  # fewer and more than the channels: either way to the gradient
+@pytest.mark.parametrize("pool", [None, Pool(3, 2)], ids=str)
+def test_micro_batches_change_nothing(images, at_once, filters, pool, monkeypatch):
+    given = parts((images, 8, 8, 6), 3, filters)
+    spec = Spec("gemm", pool=pool, relu=True)
+    whole = value_and_gradients(convolution.conv, *given, spec)
+    monkeypatch.setattr(convolution, "MICRO_BATCH_BYTES", 1)
+    monkeypatch.setattr(convolution, "MICRO_BATCH_ROWS", 3 * 64)
+    assert convolution._micro_batch(given[0], given[1]) == at_once
+    assert "scan" in str(jax.make_jaxpr(lambda x: convolution.conv(x, *given[1:], spec))(given[0]))
+    close(value_and_gradients(convolution.conv, *given, spec), whole)
+
+
+def test_the_first_layer_has_no_input_gradient():
+    """It would be the most expensive part of a step, for nobody: the program is smaller without it."""
+    x, kernel, bias = parts((2, 8, 8, 3), 3)
+    spec = Spec("gemm", relu=True)
+
+    def value(kernel, bias, x):
+        return convolution.conv(x, kernel, bias, spec).sum()
+
+    def flops(argnums):
+        compiled = jax.jit(jax.grad(value, argnums)).lower(kernel, bias, x).compile()
+        return compiled.cost_analysis()["flops"]
+
+    assert flops((0, 1)) < 0.8 * flops((0, 1, 2))
+
+
+def test_a_convolution_by_hand():
+    x = jnp.arange(9.0).reshape(1, 3, 3, 1)
+    kernel = jnp.zeros((3, 3, 1, 1)).at[0, 1].set(1.0)  # reads the pixel above
+    for lowering in ("gemm", "xla"):
+        np.testing.assert_array_equal(
+            convolution.conv(x, kernel, jnp.zeros(1), Spec(lowering))[0, :, :, 0],
+            [[0, 0, 0], [0, 1, 2], [3, 4, 5]],
+        )
+
+
+def test_an_unknown_lowering():
+    with pytest.raises(InputError, match=r"network\.lowering: unknown name 'gem'; did you mean 'gemm'"):
+        convolution.resolve_lowering("gem")
+    assert convolution.resolve_lowering("auto") in ("gemm", "xla")
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 8, 3), (2, 7, 5, 3), (1, 2, 3, 1)])
+def test_max_pooling(shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    N, H, W, C = shape
+    windows = x[:, : H // 2 * 2, : W // 2 * 2].reshape(N, H // 2, 2, W // 2, 2, C)
+    np.testing.assert_array_equal(convolution.max_pool(jnp.asarray(x)), windows.max(axis=(2, 4)))
+
+
+@pytest.mark.parametrize("pool", POOLS[1:], ids=str)
+def test_a_tie_goes_to_the_first_maximum(pool):
+    """All pixels equal: each window's gradient is at its first pixel that is no padding."""
+    x = jnp.zeros((1, 7, 7, 1))
+    found = jax.grad(lambda x: convolution.max_pool(x, pool).sum())(x)[0, :, :, 0]
+    (low, _), _ = jax.lax.padtype_to_pads((7, 7), (pool.window,) * 2, (pool.stride,) * 2, pool.padding)
+    count = convolution.max_pool(x, pool).shape[1]
+    expected = np.zeros((7, 7))
+    for i, j in itertools.product(range(count), repeat=2):
+        expected[max(0, i * pool.stride - low), max(0, j * pool.stride - low)] += 1
+    np.testing.assert_array_equal(found, expected)
