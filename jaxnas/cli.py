@@ -1,4 +1,4 @@
-"""The command line: search, resume, report, list.
+"""The command line: search, resume, report, list, cache.
 
 Bad input ends in one line on stderr and exit code 2; an interrupt in a saved run and exit code 128 + signal.
 """
@@ -21,6 +21,7 @@ EXAMPLES = {
     "resume": "jaxnas resume checkpoints/quickstart --budget 200",
     "report": "jaxnas report checkpoints/rlmednas_random checkpoints/rlmednas_masked",
     "list": "jaxnas list controllers",
+    "cache": "jaxnas cache clear",
 }
 
 
@@ -80,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, help="where the figures go; by default the first run's folder")
     listing = command("list", "Show what a configuration can name.")
     listing.add_argument("kind", nargs="?", help="spaces, controllers, evaluators, rewards, networks or data")
+    cache = command("cache", "Show where compiled programs are kept and how much they take, or delete them.")
+    cache.add_argument("action", nargs="?", choices=("clear",), help="clear: delete them")
     search.set_defaults(parser=search)
     return parser
 
@@ -159,12 +162,13 @@ def _searches(settings: Any, parts: Any) -> list[_One]:
         raise InputError(
             f"search.stop.accuracy: the evaluator has no accuracy to stop at, it measures {names}"
         )
-    search = loop.make(parts.space, parts.controller, parts.evaluator, parts.reward)
+    search = loop.make(parts.space, parts.controller, parts.evaluator, parts.reward, parts.rejected)
     searches = [_One("", config.dump(settings), search, seed, stop)]
     if settings.search.twin:
         B = parts.controller.batch_size
         random = controllers.random(parts.space, batch_size=B)
-        twin = loop.make(parts.space, random, parts.evaluator, parts.reward)
+        random = config.resampling(settings, parts.space, random)
+        twin = loop.make(parts.space, random, parts.evaluator, parts.reward, parts.rejected)
         searches.append(
             _One("twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget))
         )
@@ -251,6 +255,22 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
+def _cache(options: argparse.Namespace, _: list[str]) -> int:
+    from jaxnas import environment
+
+    folder = environment.programs_folder()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    megabytes = sum(path.stat().st_size for path in files) / 2**20
+    if options.action == "clear":
+        try:
+            shutil.rmtree(folder, ignore_errors=not folder.exists())
+        except OSError as error:
+            raise InputError(f"cache: cannot delete {folder}: {error.strerror}") from None
+    done = "deleted" if options.action else "kept"
+    print(f"{folder}: {len(files)} files of compiled programs, {megabytes:.1f} MB, {done}")
+    return 0
+
+
 def _free_folder(parent: Path, name: str, named: bool) -> Path:
     """The run's folder: parent/name, or parent/name-2 and so on where the name was not asked for by flag."""
     folder = parent / name
@@ -275,6 +295,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "resume": _resume,
     "report": _report,
     "list": _list,
+    "cache": _cache,
 }
 
 if __name__ == "__main__":

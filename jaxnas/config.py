@@ -1,8 +1,8 @@
 """A TOML file and command-line overrides → frozen, checked dataclasses → objects.
 
-`[search]`, `[search.stop]` and `[runtime]` are the dataclasses below. Every other section configures one
-part of the search, and its keys are the options of that part's factory: an option is declared once, where
-it is used, with its default and its help.
+`[search]`, `[search.stop]`, `[constraints]` and `[runtime]` are the dataclasses below. Every other section
+configures one part of the search, and its keys are the options of that part's factory: an option is declared
+once, where it is used, with its default and its help.
 """
 
 import contextlib
@@ -10,11 +10,12 @@ import dataclasses
 import functools
 import importlib
 import io
+import math
 import operator
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tomli_w
 import tyro
@@ -48,6 +49,9 @@ class Search:
       seed: the root of everything random, in [0, 2³²).
       budget: trials, at least 1.
       twin: also run random search with the same budget, for comparison.
+      duplicates: an architecture that is proposed again: train it again, reuse its first result, or resample
+        it until it is new.
+      memory: how many architectures reuse and resample remember; beyond it the oldest are forgotten.
       stop: what ends the search before its budget is spent.
     """
 
@@ -55,7 +59,24 @@ class Search:
     seed: int = 0
     budget: int = 100
     twin: bool = False
+    duplicates: Literal["train", "reuse", "resample"] = "train"
+    memory: int = 4096
     stop: Stop = Stop()
+
+
+@dataclasses.dataclass(frozen=True)
+class Constraints:
+    """What an architecture has to keep to. One that does not is rejected before it is trained.
+
+    Args:
+      params: most trainable parameters.
+      flops: most floating-point operations of one image's forward pass.
+      reward: what a rejected trial gets; none is nothing to learn from.
+    """
+
+    params: float | None = None
+    flops: float | None = None
+    reward: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +109,7 @@ class Config:
     network: Any
     data: Any
     trainer: Any
+    constraints: Constraints
     runtime: Runtime
 
 
@@ -98,6 +120,7 @@ class Parts(NamedTuple):
     controller: Controller
     evaluator: Evaluator
     reward: Callable  # measures {name: [B]} → [B]
+    rejected: float  # the reward beyond the constraints
     network: Network | None  # None, as is the dataset, with an evaluator that trains nothing
     dataset: Dataset | None
 
@@ -110,9 +133,12 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("search.name", lambda v: _is_folder_name(v), "a folder's name: no path, at most 100 characters"),
     ("search.seed", lambda v: 0 <= v < 2**32, "an integer from 0 to 4294967295"),
     ("search.budget", lambda v: v >= 1, "an integer of at least 1"),
+    ("search.memory", lambda v: v >= 1, "an integer of at least 1"),
     ("search.stop.accuracy", lambda v: 0 < v <= 1, "a number above 0, at most 1"),
     ("search.stop.stalled_trials", lambda v: v >= 1, "an integer of at least 1"),
     ("search.stop.hours", lambda v: v > 0, "a number above 0"),
+    ("constraints.params", lambda v: v > 0, "a number above 0"),
+    ("constraints.flops", lambda v: v > 0, "a number above 0"),
     ("runtime.cpu_devices", lambda v: v >= 1, "an integer of at least 1"),
 )
 
@@ -172,22 +198,40 @@ def build(config: Config, *, dataset: Dataset | None = None) -> Parts:
     Raises:
       InputError: a factory refuses a value, or the data cannot be had.
     """
-    from jaxnas import data
+    from jaxnas import data, evaluators
 
     def part(section: str) -> functools.partial:
         settings = dict(vars(getattr(config, section)))
         return functools.partial(_factory(section, settings.pop("name")), **settings)
 
+    limits = {m: most for m in ("params", "flops") if (most := getattr(config.constraints, m)) is not None}
+    rejected = math.nan if config.constraints.reward is None else config.constraints.reward
     space = part("space")()
-    controller = part("controller")(space)
+    controller = resampling(config, space, part("controller")(space))
+
+    def reusing(evaluator: Evaluator) -> Evaluator:
+        if config.search.duplicates != "reuse":
+            return evaluator
+        return evaluators.reuse(evaluator, space, memory=config.search.memory)
+
     if config.trainer is None:
-        return Parts(space, controller, part("evaluator")(space), part("reward"), None, None)
+        evaluator = reusing(evaluators.constrain(part("evaluator")(space), limits))
+        return Parts(space, controller, evaluator, part("reward"), rejected, None, None)
     if dataset is None:
         dataset = data.load(**vars(config.data))
     network = part("network")(space, dataset.train.images.shape[1:], dataset.num_outputs)
     trained = functools.partial(_factory("evaluator", "trained"), **vars(config.trainer))
-    evaluator = trained(network, dataset._replace(test=None))
-    return Parts(space, controller, evaluator, part("reward"), network, dataset)
+    evaluator = reusing(trained(network, dataset._replace(test=None), limits))
+    return Parts(space, controller, evaluator, part("reward"), rejected, network, dataset)
+
+
+def resampling(config: Config, space: Space, controller: Controller) -> Controller:
+    """A controller that proposes what is new where `config` asks for that, else the controller itself."""
+    from jaxnas import controllers
+
+    if config.search.duplicates != "resample":
+        return controller
+    return controllers.distinct(controller, space, memory=config.search.memory)
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -290,7 +334,7 @@ def _classes(table: Table) -> dict[str, type]:
     if names["evaluator"] == "trained":
         own = ":" in str(names["space"])  # a space from elsewhere has no network of its name here
         names["network"] = name_of("network", None if own else names["space"])
-    classes: dict[str, type] = {"search": Search, "runtime": Runtime}
+    classes: dict[str, type] = {"search": Search, "constraints": Constraints, "runtime": Runtime}
     for section, name in names.items():
         factory, known = _factory(section, name), ", ".join(sorted(registries()[section]))
         helped = Annotated[str, tyro.conf.arg(help=f"{known}, or package.module:factory.")]

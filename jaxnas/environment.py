@@ -53,8 +53,8 @@ def prepare(*, cpu_devices: int, deterministic: bool, folder: Path | None = None
         )
     if jax.config.values["jax_compilation_cache_dir"] is None:
         # Apart by pool, so that no run gets a program that was cut for another.
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "programs" / str(threads)))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        jax.config.update("jax_compilation_cache_dir", str(programs_folder() / str(threads)))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def describe() -> dict[str, Any]:
@@ -115,6 +115,11 @@ def cores() -> int:
 def cache_folder() -> Path:
     """The user's cache folder of jaxnas: $XDG_CACHE_HOME/jaxnas, else ~/.cache/jaxnas."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "jaxnas").expanduser()
+
+
+def programs_folder() -> Path:
+    """Where compiled programs are kept for the next process, if JAX is not told another place."""
+    return cache_folder() / "programs"
 
 
 def _version(package: str) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -17,3 +18,10 @@ def unknown(kind: str, got: str, valid: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(str(got), valid, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return InputError(f"{kind}: unknown name {got!r}; {hint}It takes one of: {', '.join(valid)}")
+
+
+def require(section: str, *options: tuple[str, Any, bool, str]) -> None:
+    """Raise an InputError for the first (name, value, whether it is good, what it takes) that is bad."""
+    for name, value, good, takes in options:
+        if not good:
+            raise InputError(f"{section}.{name}: got {value}; it takes {takes}")

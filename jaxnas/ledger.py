@@ -1,4 +1,4 @@
-"""The ledgers of a run: trials.csv, rounds.csv, timings.csv, policy.npz, each append-only and cut on resume.
+"""The ledgers of a run: CSV files of trials, rounds, timings and costs, append-only and cut on resume.
 
 Rows are written before the checkpoint that counts them, and cut back to it when the run goes on, so the
 files of an interrupted run end up those of an uninterrupted one.
@@ -10,7 +10,7 @@ import itertools
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +89,15 @@ def cut(path: Path, column: str, end: int) -> None:
         write_atomic(path, kept)
 
 
-def trial_rows(space: Space, record: Record, batch_size: int) -> list[dict[str, Any]]:
-    """One round's rows of trials.csv; `record` holds numpy arrays of one round, [B, ...]."""
+def trial_rows(
+    space: Space, record: Record, batch_size: int, costs: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """One round's rows of trials.csv, without `costs`; `record` holds numpy arrays of one round, [B, ...]."""
     rows = []
     for lane, arch in enumerate(record.arch):
         trial = int(record.round) * batch_size + lane
         status, reason = STATUS[int(record.measures["status"][lane])]
-        measures = {m: number(v[lane]) for m, v in record.measures.items() if m != "status"}
+        measures = {m: number(v[lane]) for m, v in record.measures.items() if m not in ("status", *costs)}
         if status == "ok" and np.isnan(record.reward[lane]):
             status, reason = "failed", "the reward is not finite"
         rows.append(
@@ -111,6 +113,16 @@ def trial_rows(space: Space, record: Record, batch_size: int) -> list[dict[str, 
             }
         )
     return rows
+
+
+def cost_rows(record: Record, batch_size: int, costs: Collection[str]) -> list[dict[str, Any]]:
+    """One round's rows of costs.csv."""
+    first = int(record.round) * batch_size
+    return [
+        {"trial": first + lane, "round": int(record.round)}
+        | {name: number(record.measures[name][lane]) for name in costs}
+        for lane in range(len(record.arch))
+    ]
 
 
 def round_row(record: Record, batch_size: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import masks, rewards
-from jaxnas.types import OK, Controller, Evaluator, PyTree, Space
+from jaxnas.types import OK, REJECTED, Controller, Evaluator, PyTree, Space
 
 # Rounds that one call of the compiled loop records at most; the loop's length itself is dynamic, so that
 # one program serves every number of rounds and how a search is cut into calls cannot change its bits.
@@ -63,14 +63,16 @@ def make(
     controller: Controller,
     evaluator: Evaluator,
     reward: Callable[[dict[str, jax.Array]], jax.Array],  # {name: [B]} → [B]
+    rejected: float = float("nan"),
 ) -> Search:
-    """Bind the four parts into a search.
+    """Bind the four parts into a search. A child that the evaluator rejects gets the reward `rejected`.
 
     Raises:
       InputError: the reward asks for a measure that the evaluator does not report.
     """
     B = controller.batch_size
-    jax.eval_shape(reward, {m: jax.ShapeDtypeStruct((B,), jnp.float32) for m in evaluator.measures})
+    names = (*evaluator.measures, *evaluator.costs)
+    jax.eval_shape(reward, {m: jax.ShapeDtypeStruct((B,), jnp.float32) for m in names})
 
     def init(key: jax.Array) -> SearchState:
         key_controller, key_evaluator, root = jax.random.split(key, 3)
@@ -90,14 +92,19 @@ def make(
         return controller.ask(key_ask, state.controller), keys
 
     def score_of(measures: dict[str, jax.Array]) -> jax.Array:  # {[B]} → [B], NaN for a failed child
-        score = jnp.where(jnp.asarray(measures["status"]) == OK, reward(measures), jnp.nan)
+        status = jnp.asarray(measures["status"])
+        score = jnp.where(status == OK, reward(measures), jnp.nan)
+        score = jnp.where(status == REJECTED, jnp.float32(rejected), score)
         return jnp.where(jnp.isfinite(score), score, jnp.nan)
+
+    def rank(measures: dict[str, jax.Array], score: jax.Array) -> jax.Array:  # −inf where it cannot be best
+        return jnp.where((jnp.asarray(measures["status"]) == OK) & ~jnp.isnan(score), score, -jnp.inf)
 
     def record(
         state: SearchState, arch: Any, measures: dict, score: Any, legal: Any, metrics: dict
     ) -> Record:
         taken = jnp.take_along_axis(legal, arch[..., None], axis=-1)[..., 0]
-        best = jnp.maximum(state.best_reward, jnp.nanmax(score, initial=-jnp.inf))
+        best = jnp.maximum(state.best_reward, jnp.max(rank(measures, score)))
         return Record(state.round, arch, measures, jnp.all(taken, axis=-1), score, best, metrics)
 
     def tell(
@@ -108,7 +115,7 @@ def make(
         walk = jax.vmap(lambda a: masks.walk(space, a))(proposal.arch)
         told = rewards.terminal(score, walk.live)
         controller_state, metrics = controller.tell(key_tell, state.controller, proposal, told)
-        ranked = jnp.where(jnp.isnan(score), -jnp.inf, score)
+        ranked = rank(measures, score)
         lane = jnp.argmax(ranked).astype(jnp.int32)
         better = ranked[lane] > state.best_reward
         after = SearchState(

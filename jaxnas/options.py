@@ -102,6 +102,8 @@ TABLES = tyro.constructors.PrimitiveConstructorSpec(
 def declare(section: str, factory: Callable, *first: tuple[str, Any, Any]) -> type:
     """The options of `factory` as a frozen dataclass, which tyro documents from the factory's docstring.
 
+    A parameter `**name: Annotated[Any, other]` takes the options of the factory `other` as well.
+
     Args:
       section: what keys start with in messages.
       factory: a function or a class.
@@ -110,9 +112,16 @@ def declare(section: str, factory: Callable, *first: tuple[str, Any, Any]) -> ty
     Raises:
       InputError: an option without a default, or with one that is not of its type.
     """
-    fields = list(first)
+    fields, doc = list(first), inspect.getdoc(factory) or f"The section [{section}]."
     for parameter in inspect.signature(factory, eval_str=True).parameters.values():
         name, hint, default = parameter.name, parameter.annotation, parameter.default
+        if parameter.kind is parameter.VAR_KEYWORD and get_origin(hint) is Annotated:
+            other = declare(section, hint.__metadata__[0])
+            fields += [
+                (f.name, get_type_hints(other, include_extras=True)[f.name], f.default)
+                for f in dataclasses.fields(other)
+            ]
+            doc = _with_arguments(doc, other.__doc__ or "")
         if parameter.kind is not parameter.KEYWORD_ONLY:
             continue
         if default is parameter.empty:
@@ -121,8 +130,23 @@ def declare(section: str, factory: Callable, *first: tuple[str, Any, Any]) -> ty
             continue
         hint = Annotated[hint, TABLES] if kind.kind is dict else hint
         fields.append((name, hint, kind.cast(default, f"{section}.{name}")))
-    namespace = {"__doc__": inspect.getdoc(factory) or f"The section [{section}]."}
-    return dataclasses.make_dataclass(section.capitalize(), fields, frozen=True, namespace=namespace)
+    return dataclasses.make_dataclass(section.capitalize(), fields, frozen=True, namespace={"__doc__": doc})
+
+
+def _with_arguments(doc: str, other: str) -> str:
+    """`doc` with the entries that `other` has under Args: after its own."""
+    entries = re.search(r"^Args:\n((?:  .*\n?)+)", other, re.MULTILINE)
+    return (
+        doc
+        if entries is None
+        else re.sub(
+            r"^(Args:\n(?:  .*\n?)+)",
+            lambda m: m[1].rstrip("\n") + "\n" + entries[1].rstrip("\n") + "\n",
+            doc,
+            count=1,
+            flags=re.MULTILINE,
+        )
+    )
 
 
 def leaves(cls: type, prefix: str = "") -> dict[str, Any]:

@@ -59,11 +59,10 @@ class Display:
 
     def _line(self) -> str:
         now, stats = self.now, self.search.evaluator.stats() if self.search.evaluator.stats else {}
-        programs = (
-            f"{stats['programs']} programs ({stats['compile_seconds']:.0f} s)"
-            if stats.get("programs")
-            else ""
-        )
+        programs = ""
+        if stats.get("programs"):
+            cached = f", {stats['cached']} cached" if stats.get("cached") else ""
+            programs = f"{stats['programs']} programs ({stats['compile_seconds']:.0f} s{cached})"
         seconds = time.perf_counter() - self.began
         if now is None or self.first is None:
             done = f"{int(stats['children'])} children trained" if stats.get("children") else "starting"
@@ -99,7 +98,7 @@ def preview(settings: Any) -> None:
     space, controller = parts.space, parts.controller
     console.print(f"space {space.name}: {space.size:,} architectures of {space.num_steps} decisions")
     probe, steps = _small(parts, settings) if parts.dataset is not None else (parts.evaluator, 1.0)
-    search = loop.make(space, controller, probe, parts.reward)
+    search = loop.make(space, controller, probe, parts.reward, parts.rejected)
     state = search.init(jax.random.key(settings.search.seed))
     sampled = min(controller.batch_size, 4, settings.search.budget)
     record = search.preview(state, sampled)
@@ -138,9 +137,14 @@ def _small(parts: Any, settings: Any) -> tuple[Any, float]:
         validation=Split(validation.images[:1], validation.labels[:1]),
         test=None,
     )
-    options: dict[str, Any] = dataclasses.asdict(settings.trainer) | {"epochs": 1}
+    options: dict[str, Any] = dataclasses.asdict(settings.trainer) | {
+        "epochs": 1,
+        "patience": 0,
+        "restarts": 0,
+        "repeats": 1,
+    }
     # Prediction costs about a third of a training step an image.
-    work = settings.trainer.epochs * len(train.images) + len(validation.images) / 3
+    work = settings.trainer.repeats * settings.trainer.epochs * len(train.images) + len(validation.images) / 3
     return trained(parts.network, dataset, **options), work / rows
 
 

@@ -1,6 +1,8 @@
 """A run is a folder: a search whose state, ledgers and best child are on the disk, round by round.
 
-    config.toml  environment.json  trials.csv  rounds.csv  timings.csv  policy.npz  state/  best/  figures/
+    config.toml  environment.json  state/  best/  figures/
+    trials.csv  rounds.csv  policy.npz  what repeats to the bit
+    timings.csv  costs.csv  what does not: seconds, and bytes by the compiler's account
 
 One process owns a run at a time. Stopped at any moment, by any means, it goes on from its last checkpoint
 and ends with the files of a run that was never stopped.
@@ -22,6 +24,7 @@ from safetensors.numpy import save as to_safetensors
 
 from jaxnas import checkpoint, ledger, loop, masks
 from jaxnas.errors import InputError
+from jaxnas.types import OK
 
 
 class Stop(NamedTuple):
@@ -110,7 +113,9 @@ def execute(
     """
     B = search.controller.batch_size
     full, rest = divmod(stop.budget, B)
-    trials, rounds, timings = (folder / f"{name}.csv" for name in ("trials", "rounds", "timings"))
+    files = ("trials", "rounds", "timings", "costs")
+    trials, rounds, timings, costs = (folder / f"{name}.csv" for name in files)
+    unsteady = search.evaluator.costs
     policy = jax.jit(search.controller.policy)
     began = time.perf_counter()
     check_budget(folder, stop.budget)
@@ -124,7 +129,7 @@ def execute(
             ledger.write_atomic(folder / "config.toml", text.encode())
         accuracies = [float(row["accuracy"]) for row in rows[: round * B] if row.get("accuracy")]
         top_accuracy = max(accuracies, default=0.0)
-        for path in (trials, rounds, timings):
+        for path in (trials, rounds, timings, costs):
             ledger.cut(path, "round", round)
         snapshots = {r: snapshot for r, snapshot in snapshots.items() if r < round}
         saver = _Saver(checkpoints, round if about else None)
@@ -147,7 +152,11 @@ def execute(
                     after, records = loop.run(search, state, _stride(search, stop, round, full))
                 _check_legal(search, records)
                 done = list(ledger.rounds_of(records))
-                ledger.append(trials, [row for r in done for row in ledger.trial_rows(search.space, r, B)])
+                if unsteady:
+                    ledger.append(costs, [row for r in done for row in ledger.cost_rows(r, B, unsteady)])
+                ledger.append(
+                    trials, [row for r in done for row in ledger.trial_rows(search.space, r, B, unsteady)]
+                )
                 ledger.append(rounds, [ledger.round_row(r, B) for r in done])
                 ledger.append(timings, [_timing(search, round, len(done), time.perf_counter() - started)])
                 if after.best_trial != state.best_trial:
@@ -167,9 +176,12 @@ def execute(
                     record = jax.device_get(search.preview(state, rest))
                 _check_legal(search, record)
                 if record.best_reward > state.best_reward:
-                    _write_best(folder, search, state, record, int(np.nanargmax(record.reward)))
+                    eligible = np.where(record.measures["status"] == OK, record.reward, np.nan)
+                    _write_best(folder, search, state, record, int(np.nanargmax(eligible)))
+                if unsteady:
+                    ledger.append(costs, ledger.cost_rows(record, B, unsteady))
                 # Last, for these rows are what says that the run is complete.
-                ledger.append(trials, ledger.trial_rows(search.space, record, B))
+                ledger.append(trials, ledger.trial_rows(search.space, record, B, unsteady))
         finally:
             save()
             saver.wait()
@@ -297,7 +309,7 @@ def _progress(search: loop.Search, state: loop.SearchState, record: loop.Record)
 
 
 def _timing(search: loop.Search, round: int, rounds: int, seconds: float) -> dict[str, Any]:
-    stats = {"programs": 0, "compile_seconds": 0.0} | (
+    stats = {"programs": 0, "cached": 0, "compile_seconds": 0.0} | (
         search.evaluator.stats() if search.evaluator.stats else {}
     )
     return {
@@ -305,6 +317,7 @@ def _timing(search: loop.Search, round: int, rounds: int, seconds: float) -> dic
         "rounds": rounds,
         "seconds": f"{seconds:.6f}",
         "programs": stats["programs"],
+        "cached": stats["cached"],
         "compile_seconds": f"{stats['compile_seconds']:.6f}",
     }
 
@@ -321,7 +334,7 @@ def _write_best(
         "arch": arch.tolist(),
         "decisions": search.space.decode(arch),
         "reward": float(record.reward[lane]),
-        "measures": {m: float(v[lane]) for m, v in record.measures.items() if m != "status"},
+        "measures": {m: float(record.measures[m][lane]) for m in search.evaluator.measures},
     }
     best = folder / "best"
     best.mkdir(exist_ok=True)
@@ -337,5 +350,5 @@ def _write_best(
 
 
 def _summary(why: str, rows: list[dict[str, str]]) -> Summary:
-    scored = [row for row in rows if row["reward"]]
+    scored = [row for row in rows if row["reward"] and row["status"] == "ok"]
     return Summary(why, len(rows), max(scored, key=lambda row: float(row["reward"]), default={}))

@@ -37,6 +37,25 @@ def loss(task: str, outputs: jax.Array, labels: jax.Array, weights: jax.Array | 
     return jnp.mean(each) if weight is None else jnp.sum(each * weight) / jnp.sum(weight)
 
 
+def score(task: str, outputs: jax.Array, labels: jax.Array) -> jax.Array:  # [N, O], labels → float32 []
+    """What decides between two epochs of a child, traced: the accuracy, or −MSE of a regression."""
+    if task == "multiclass":
+        return jnp.mean((jnp.argmax(outputs, axis=-1) == labels).astype(jnp.float32))
+    if task == "regression":
+        return -jnp.mean(jnp.square(outputs - labels))
+    right = (outputs > 0) == (labels.reshape(outputs.shape).astype(jnp.float32) > 0.5)
+    return jnp.mean(right.astype(jnp.float32))
+
+
+def constant_accuracy(task: str, labels: np.ndarray) -> float:
+    """Host: the accuracy of the best constant prediction; 0 for a regression."""
+    if task == "regression":
+        return 0.0
+    if task == "multi_label":
+        return float(np.mean(np.maximum(labels.mean(axis=0), 1 - labels.mean(axis=0))))
+    return float(np.bincount(labels).max() / len(labels))
+
+
 def measures(task: str, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:  # [N, O], [N] or [N, O]
     """Host: the measures of a split. Accuracy and AUC lie in 0–1, the loss is unweighted.
 

@@ -1,14 +1,16 @@
 """The training of one child network as pure functions, to be mapped over a population.
 
-Nothing here knows of architectures, groups or devices. Shapes: N images, S steps of a batch, O outputs.
+Nothing here knows of architectures, groups or devices. Shapes: N images, S steps of a batch an epoch,
+E epochs, O outputs.
 """
 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -19,117 +21,365 @@ from jaxnas.types import Network, PyTree
 
 
 class Carry(NamedTuple):
-    """A child in training."""
+    """A child in training. `best` is None unless the recipe wants the weights of the best epoch."""
 
     params: PyTree
     optimizer: PyTree
-    step: jax.Array  # int32 []
+    step: jax.Array  # int32 [] steps since the weights were drawn
+    epoch: jax.Array  # int32 [] epochs since the weights were drawn
+    epochs: jax.Array  # int32 [] epochs in all, those before a restart included
+    restarts: jax.Array  # int32 []
     finite: jax.Array  # bool [] no loss so far was NaN or infinite
+    stopped: jax.Array  # bool [] patience is at its end
+    best: PyTree
+    best_score: jax.Array  # float32 [] of the validation split, −inf before the first epoch's end
+    best_epoch: jax.Array  # int32 []
+    recent: jax.Array  # float32 [best_of] scores of the last epochs
+
+
+class Fitted(NamedTuple):
+    """A child that was trained."""
+
+    params: PyTree
+    outputs: jax.Array  # float32 [N, O] on the validation images
+    finite: jax.Array  # bool []
+    epochs: jax.Array  # int32 []
+    best_of: jax.Array  # float32 [] the best score of the last epochs, −inf if not asked for
 
 
 class Trainer(NamedTuple):
-    """Functions of one child. `knobs` holds the network's, `learning_rate` and `weight_decay`."""
+    """Functions of one child. `knobs` holds the network's, `learning_rate` and `weight_decay`.
+
+    Training can be cut anywhere: between epochs by calls of `run`, within one by calls of `advance`. A
+    child that has ended (patience, a loss that is not finite, all its epochs) stays as it is.
+    """
 
     begin: Callable  # (structure, key, knobs) → Carry
     advance: Callable  # (structure, key, knobs, Carry, images, labels, order int32 [S, batch]) → Carry
-    predict: Callable  # (structure, knobs, params, images uint8 [N,H,W,C]) → outputs float32 [N, O]
-    fit: Callable  # (structure, key, knobs, images, labels, order, seen) → (params, outputs on seen, finite)
+    close: Callable  # (structure, key, knobs, Carry, seen) → Carry: the end of an epoch
+    run: Callable  # (structure, key, knobs, Carry, images, labels, orders int32 [E, S, batch], seen) → Carry
+    finish: Callable  # (structure, key, knobs, Carry, seen) → Fitted; seen: validation (images, labels)
+    fit: Callable  # (structure, key, knobs, images, labels, orders, seen) → Fitted: all of it
+    live: Callable  # Carry → bool []: it has not ended
+    rates: dict[str, Any]  # the knobs that are not the network's
+    batch_size: int
+    steps: int  # S; the rest of a shuffle that does not fill a batch is left out
+    passes: int  # epochs a child trains at most, restarts included
 
 
 def make(
     network: Network,
     task: str,
     class_weights: np.ndarray | None,
+    size: int,  # training images
+    constant: float,  # the best accuracy of a constant predictor
+    axis: str | None = None,  # name of the vmapped population axis, None where children run alone
     *,
-    optimizer: str = "adam",
+    epochs: int = 5,
     batch_size: int = 128,
+    optimizer: str = "adam",
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    momentum: float | None = None,
+    nesterov: bool = False,
+    schedule: Literal["constant", "cosine", "step"] = "constant",
+    decay_rate: float = 0.2,
+    decay_epochs: int = 5,
+    patience: int = 0,
+    weights: Literal["last", "best"] = "last",
+    best_of: int = 0,
+    restarts: int = 0,
+    restart_factor: float = 0.4,
+    chance: float | None = None,
+    crop: int = 0,
+    flip: bool = False,
     mean: float = 0.5,
     std: float = 0.5,
+    precision: Literal["float32", "bfloat16"] = "float32",
 ) -> Trainer:
     """The trainer of a network for a task.
 
-    Raises:
-      InputError: an optimizer that optax lacks, or a standard deviation of zero.
-    """
-    if std <= 0:
-        raise InputError(f"trainer.std: got {std}; it takes a positive number")
-    make_optimizer = _optimizer(optimizer)
-    weights = None if class_weights is None else jnp.asarray(class_weights)
+    Args:
+      epochs: passes over the training images, each in another order.
+      batch_size: images a training step.
+      optimizer: the name of an optimizer in optax.
+      learning_rate: its learning rate at the start.
+      weight_decay: decoupled where the optimizer has it (adamw), otherwise L2 in the gradient.
+      momentum: of sgd, or Adam's β₁; none is optax's default.
+      nesterov: Nesterov's form of the momentum.
+      schedule: of the learning rate: constant; cosine, to 0 at the last step; step, times decay_rate after
+        every decay_epochs.
+      decay_rate: factor of schedule step.
+      decay_epochs: epochs between two factors.
+      patience: end after so many epochs without a better validation score (accuracy; −MSE of a regression);
+        0 never does.
+      weights: which weights are kept and measured: those of the last or of the best epoch.
+      best_of: also measure the best validation accuracy of so many last epochs; 0 does not.
+      restarts: how often to draw new weights and lower the rate while the first epoch ends at chance.
+      restart_factor: of the learning rate at each restart.
+      chance: the accuracy up to which a first epoch counts as chance; none is that of the best constant.
+      crop: pixels of zero padding for a random crop of the training images.
+      flip: mirror training images at random.
+      mean: subtracted from pixels in 0–1.
+      std: divides them then.
+      precision: of activations and gradients; the weights are float32 always.
 
-    def normalize(images: jax.Array) -> jax.Array:
-        return (images.astype(jnp.float32) / 255 - mean) / std
+    Raises:
+      InputError: a value out of its range, or an optimizer that optax lacks.
+    """
+    _check(locals())
+    batch_size = min(batch_size, size)
+    steps = size // batch_size
+    make_optimizer = _optimizer(optimizer, momentum, nesterov)
+    loss_weights = None if class_weights is None else jnp.asarray(class_weights)
+    chance = constant if chance is None else chance
+    watched = bool(patience or best_of or restarts or weights == "best")
+    factor = {
+        "constant": optax.constant_schedule(1.0),
+        "cosine": optax.cosine_decay_schedule(1.0, epochs * steps),
+        "step": optax.exponential_decay(1.0, decay_epochs * steps, decay_rate, staircase=True),
+    }[schedule]
+
+    def some(flag: jax.Array) -> jax.Array:
+        """Whether it holds for any child of the program: a loop of all ends when it does for none."""
+        return flag if axis is None else jax.lax.pmax(flag.astype(jnp.int32), axis) > 0
+
+    def live(carry: Carry) -> jax.Array:
+        return carry.finite & ~carry.stopped & (carry.epoch < epochs)
+
+    def apply(params: PyTree, structure: Any, knobs: PyTree, images: jax.Array, key: Any) -> jax.Array:
+        x = (images.astype(jnp.float32) / 255 - mean) / std
+        if precision == "bfloat16":
+            x, params = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (x, params))
+        return network.apply(params, structure, knobs["network"], x, key).astype(jnp.float32)
+
+    def draw(structure: Any, key: jax.Array, knobs: PyTree, restarts: Any) -> tuple[PyTree, PyTree]:
+        params = network.init(
+            jax.random.fold_in(jax.random.fold_in(key, restarts), 0), structure, knobs["network"]
+        )
+        with jax.numpy_dtype_promotion("standard"):
+            return params, make_optimizer(knobs["learning_rate"], knobs["weight_decay"]).init(params)
 
     def begin(structure: Any, key: jax.Array, knobs: PyTree) -> Carry:
-        params = network.init(jax.random.fold_in(key, 0), structure)
-        state = make_optimizer(knobs).init(params)
-        return Carry(params, state, jnp.zeros((), jnp.int32), jnp.ones((), bool))
+        zero = jnp.zeros((), jnp.int32)
+        params, state = draw(structure, key, knobs, zero)
+        return Carry(
+            params=params,
+            optimizer=state,
+            step=zero,
+            epoch=zero,
+            epochs=zero,
+            restarts=zero,
+            finite=jnp.ones((), bool),
+            stopped=jnp.zeros((), bool),
+            best=params if weights == "best" else None,
+            best_score=jnp.full((), -jnp.inf, jnp.float32),
+            best_epoch=zero,
+            recent=jnp.full((best_of,), -jnp.inf, jnp.float32),
+        )
 
     def advance(
+        structure: Any, key: jax.Array, knobs: PyTree, carry: Carry, images: Any, labels: Any, order: Any
+    ) -> Carry:
+        key = jax.random.fold_in(key, carry.restarts)
+
+        def train_step(carry: Carry, rows: jax.Array) -> Carry:
+            key_step = jax.random.fold_in(jax.random.fold_in(key, 1), carry.step)
+            x, y = images[rows], labels[rows]
+            if crop or flip:
+                x = augment(jax.random.fold_in(jax.random.fold_in(key, 2), carry.step), x, crop, flip)
+
+            def loss(params: PyTree) -> jax.Array:
+                outputs = apply(params, structure, knobs, x, key_step)
+                return tasks.loss(task, outputs, y, loss_weights)
+
+            value, gradient = jax.value_and_grad(loss)(carry.params)
+            with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+                rate = knobs["learning_rate"] * factor(carry.step)
+                rate = rate * jnp.float32(restart_factor) ** carry.restarts if restarts else rate
+                tx = make_optimizer(rate, knobs["weight_decay"])
+                updates, state = tx.update(gradient, carry.optimizer, carry.params)
+            return carry._replace(
+                params=optax.apply_updates(carry.params, updates),
+                optimizer=state,
+                step=carry.step + 1,
+                finite=carry.finite & jnp.isfinite(value),
+            )
+
+        def going(at: tuple[jax.Array, Carry]) -> jax.Array:
+            return (at[0] < len(order)) & some(live(at[1]))
+
+        start = jnp.zeros((), jnp.int32), carry
+        _, after = jax.lax.while_loop(going, lambda at: (at[0] + 1, train_step(at[1], order[at[0]])), start)
+        # Alone, a child that has ended takes no step; in a vectorized group it is frozen here.
+        return after if axis is None else _where(live(carry), after, carry)
+
+    def predict(structure: Any, knobs: PyTree, params: PyTree, images: jax.Array) -> jax.Array:
+        n = images.shape[0]
+        size = min(batch_size, n)
+        rows = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
+        outputs = jax.lax.map(lambda at: apply(params, structure, knobs, images[at], None), rows)
+        return outputs.reshape(rows.size, -1)[:n]
+
+    def close(structure: Any, key: jax.Array, knobs: PyTree, carry: Carry, seen: tuple) -> Carry:
+        after = carry._replace(epoch=carry.epoch + 1, epochs=carry.epochs + 1)
+        if watched:
+            score = tasks.score(task, predict(structure, knobs, carry.params, seen[0]), seen[1])
+            better = score > carry.best_score
+            best_epoch = jnp.where(better, after.epoch, carry.best_epoch)
+            after = after._replace(
+                best=_where(better, carry.params, carry.best) if weights == "best" else None,
+                best_score=jnp.maximum(score, carry.best_score),
+                best_epoch=best_epoch,
+                recent=jnp.concatenate([carry.recent, score[None]])[1:] if best_of else carry.recent,
+                stopped=after.epoch - best_epoch >= patience if patience else carry.stopped,
+            )
+            if restarts:
+                again = (after.epoch == 1) & (score <= chance + 1e-6) & (carry.restarts < restarts)
+                fresh = begin(structure, key, knobs)
+                params, state = draw(structure, key, knobs, carry.restarts + 1)
+                fresh = fresh._replace(
+                    params=params,
+                    optimizer=state,
+                    best=params if weights == "best" else None,
+                    epochs=after.epochs,
+                    restarts=carry.restarts + 1,
+                )
+                after = _where(again, fresh, after)
+        return _where(live(carry), after, carry)
+
+    def run(
         structure: Any,
         key: jax.Array,
         knobs: PyTree,
         carry: Carry,
         images: Any,
         labels: Any,
-        order: jax.Array,
+        orders: jax.Array,
+        seen: tuple,
     ) -> Carry:
-        key_dropout = jax.random.fold_in(key, 1)
-        tx = make_optimizer(knobs)
+        def going(at: tuple[jax.Array, Carry]) -> jax.Array:
+            return (at[0] < len(orders)) & some(live(at[1]))
 
-        def train_step(carry: Carry, rows: jax.Array) -> tuple[Carry, None]:
-            key_step = jax.random.fold_in(key_dropout, carry.step)
-            x, y = normalize(images[rows]), labels[rows]
+        def epoch(at: tuple[jax.Array, Carry]) -> tuple[jax.Array, Carry]:
+            after = advance(structure, key, knobs, at[1], images, labels, orders[at[0]])
+            return at[0] + 1, close(structure, key, knobs, after, seen)
 
-            def loss(params: PyTree) -> jax.Array:
-                outputs = network.apply(params, structure, knobs["network"], x, key_step)
-                return tasks.loss(task, outputs, y, weights)
+        return jax.lax.while_loop(going, epoch, (jnp.zeros((), jnp.int32), carry))[1]
 
-            value, gradient = jax.value_and_grad(loss)(carry.params)
-            with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
-                updates, state = tx.update(gradient, carry.optimizer, carry.params)
-            params = optax.apply_updates(carry.params, updates)
-            return Carry(params, state, carry.step + 1, carry.finite & jnp.isfinite(value)), None
-
-        return jax.lax.scan(train_step, carry, order)[0]
-
-    def predict(structure: Any, knobs: PyTree, params: PyTree, images: jax.Array) -> jax.Array:
-        n = images.shape[0]
-        size = min(batch_size, n)
-        rows = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
-        outputs = jax.lax.map(
-            lambda at: network.apply(params, structure, knobs["network"], normalize(images[at]), None), rows
-        )
-        return outputs.reshape(rows.size, -1)[:n]
+    def finish(structure: Any, key: jax.Array, knobs: PyTree, carry: Carry, seen: tuple) -> Fitted:
+        params = carry.best if weights == "best" else carry.params
+        best_of_last = jnp.max(carry.recent, initial=-jnp.inf)
+        outputs = predict(structure, knobs, params, seen[0])
+        return Fitted(params, outputs, carry.finite, carry.epochs, best_of_last)
 
     def fit(
-        structure: Any, key: jax.Array, knobs: PyTree, images: Any, labels: Any, order: Any, seen: Any
-    ) -> tuple:
-        carry = advance(structure, key, knobs, begin(structure, key, knobs), images, labels, order)
-        return carry.params, predict(structure, knobs, carry.params, seen), carry.finite
+        structure: Any, key: jax.Array, knobs: PyTree, images: Any, labels: Any, orders: Any, seen: Any
+    ) -> Fitted:
+        carry = begin(structure, key, knobs)
+        carry = run(structure, key, knobs, carry, images, labels, orders, seen)
+        return finish(structure, key, knobs, carry, seen)
 
-    return Trainer(begin, advance, predict, fit)
+    rates = {"learning_rate": np.float32(learning_rate), "weight_decay": np.float32(weight_decay)}
+    passes = epochs + restarts
+    return Trainer(begin, advance, close, run, finish, fit, live, rates, batch_size, steps, passes)
+
+
+def augment(key: jax.Array, images: jax.Array, crop: int, flip: bool) -> jax.Array:  # uint8 [N,H,W,C], same
+    """Each image shifted by up to `crop` pixels, zeros coming in, and mirrored in half of the cases."""
+    N, H, W, _ = images.shape
+    key_rows, key_columns, key_flip = jax.random.split(key, 3)
+    padded = jnp.pad(images, ((0, 0), (crop, crop), (crop, crop), (0, 0)))
+    rows = jax.random.randint(key_rows, (N, 1), 0, 2 * crop + 1) + jnp.arange(H)[None, :]
+    columns = jnp.broadcast_to(jnp.arange(W)[None, :], (N, W))
+    if flip:
+        columns = jnp.where(jax.random.bernoulli(key_flip, 0.5, (N, 1)), columns[:, ::-1], columns)
+    columns = jax.random.randint(key_columns, (N, 1), 0, 2 * crop + 1) + columns
+    return padded[jnp.arange(N)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 @functools.lru_cache(maxsize=4096)
 def count_params(network: Network, structure: Any) -> int:
     """How many trainable parameters a structure has, from shapes alone."""
-    shapes = jax.eval_shape(lambda key: network.init(key, structure), jax.random.key(0))
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(_shapes(network, structure)))
 
 
-def _optimizer(name: str) -> Callable[[PyTree], optax.GradientTransformation]:
-    """knobs → the optimizer of that name in optax, its rates being arrays."""
+def count_flops(network: Network, structure: Any, knobs: PyTree, image_shape: tuple[int, ...]) -> int:
+    """2 × the multiply-adds of convolutions and matrix products in one image's forward pass.
+
+    Counted on the traced program, so that every network has it; the border that padding adds counts as
+    pixels do, whichever way the convolution is computed.
+    """
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    traced = jax.make_jaxpr(lambda params, knobs, x: network.apply(params, structure, knobs, x, None))
+    return 2 * _multiply_adds(traced(_shapes(network, structure), knobs, image).jaxpr)
+
+
+def _shapes(network: Network, structure: Any) -> PyTree:
+    return jax.eval_shape(lambda key: network.init(key, structure, {}), jax.random.key(0))
+
+
+def _multiply_adds(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        name, settings = equation.primitive.name, equation.params
+        if name == "dot_general":
+            contracted = settings["dimension_numbers"][0][0]
+            left = equation.invars[0].aval.shape
+            total += equation.outvars[0].aval.size * int(np.prod([left[axis] for axis in contracted]))
+        elif name == "conv_general_dilated":
+            kernel, spec = equation.invars[1].aval, settings["dimension_numbers"].rhs_spec
+            total += equation.outvars[0].aval.size * (kernel.size // kernel.shape[spec[0]])
+        else:
+            times = settings["length"] if name == "scan" else 1
+            total += times * sum(map(_multiply_adds, jax.extend.core.jaxprs_in_params(settings)))
+    return total
+
+
+def _where(condition: jax.Array, a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Ranges of the options of `make`."""
+    for names, is_right, takes in (
+        ("epochs batch_size decay_epochs", lambda v: v >= 1, "1 or more"),
+        ("weight_decay patience best_of restarts crop", lambda v: v >= 0, "0 or more"),
+        ("std decay_rate restart_factor", lambda v: v > 0, "a positive number"),
+        ("momentum", lambda v: v is None or 0 <= v < 1, "none, or a number from 0, below 1"),
+        ("chance", lambda v: v is None or 0 <= v < 1, "none, or a number from 0, below 1"),
+    ):
+        for name in names.split():
+            if not is_right(options[name]):
+                raise InputError(f"trainer.{name}: got {options[name]}; it takes {takes}")
+    if options["task"] in ("multi_label", "regression"):
+        for name in ("restarts", *(["best_of"] if options["task"] == "regression" else [])):
+            if options[name]:
+                raise InputError(f"trainer.{name}: not for task {options['task']}; set it to 0")
+
+
+def _optimizer(name: str, momentum: float | None, nesterov: bool) -> Callable:
+    """(learning rate [], weight decay []) → the optimizer of that name in optax."""
     factory: Any = getattr(optax, name, None)
     parameters = inspect.signature(factory).parameters if inspect.isfunction(factory) else {}
     if "learning_rate" not in parameters:
         raise InputError(
             f"trainer.optimizer: optax has no optimizer {name!r}; it takes adam, adamw, sgd, lion, …"
         )
+    settings: dict[str, Any] = {}
+    if momentum is not None:
+        key = next((key for key in ("momentum", "b1") if key in parameters), None)
+        if key is None:
+            raise InputError(f"trainer.momentum: got {momentum}; optimizer {name} has none, leave it out")
+        settings[key] = momentum
+    if nesterov:
+        if "nesterov" not in parameters:
+            raise InputError(f"trainer.nesterov: got true; optimizer {name} has no such form, leave it out")
+        settings["nesterov"] = True
 
-    def make_one(knobs: PyTree) -> optax.GradientTransformation:
+    def make_one(rate: jax.Array, decay: jax.Array) -> optax.GradientTransformation:
         if "weight_decay" in parameters:
-            return factory(learning_rate=knobs["learning_rate"], weight_decay=knobs["weight_decay"])
-        decay = optax.add_decayed_weights(knobs["weight_decay"])
-        return optax.chain(decay, factory(learning_rate=knobs["learning_rate"]))
+            return factory(learning_rate=rate, weight_decay=decay, **settings)
+        return optax.chain(optax.add_decayed_weights(decay), factory(learning_rate=rate, **settings))
 
     return make_one

@@ -34,6 +34,7 @@ class Space(NamedTuple):
     describe: Callable[[Any], str]  # host: arch [T] → the field's notation
     parse: Callable[[str], np.ndarray]  # host: the inverse; an InputError points at the offending token
     size: int  # how many architectures are legal; at most, where they are too many to try a rule on
+    settings: Any = None  # what the space's own network needs to know of it; hashable
 
 
 class Network(NamedTuple):
@@ -43,8 +44,12 @@ class Network(NamedTuple):
     """
 
     plan: Callable  # host: arch [T] → (Structure, Knobs); an InputError where no network is possible
-    init: Callable  # (key, Structure) → params
+    init: Callable  # (key, Structure, Knobs) → params
     apply: Callable  # (params, Structure, Knobs, images float32 [N,H,W,C], key or None) → [N, outputs]
+    # Padding, where the network can: structures that differ in width then share a program.
+    widen: Callable | None = None  # host: Structure → ever wider Structures
+    pad: Callable | None = None  # host: (Structure, Knobs) → Knobs of that child in a wider Structure
+    crop: Callable | None = None  # host: (params of the wider one, Structure) → params
 
 
 class Proposal(NamedTuple):
@@ -77,6 +82,7 @@ class Evaluator(NamedTuple):
     measures: tuple[str, ...]  # the names that `evaluate` reports beside `status`
     jittable: bool  # False: the search runs a Python loop around the jitted ask and tell
     stats: Callable[[], dict[str, float]] | None = None  # host: counters so far: programs, compile_seconds, …
+    costs: tuple[str, ...] = ()  # further measures, which a repetition need not reproduce: seconds, bytes
 
 
 class Split(NamedTuple):
@@ -109,9 +115,10 @@ TASKS = ("multiclass", "binary", "multi_label", "regression")
 STATUS: tuple[tuple[str, str], ...] = (
     ("ok", ""),
     ("failed", "the loss became NaN or infinite"),
-    ("failed", "out of memory, alone in its group"),
+    ("failed", "it alone needs more memory than there is"),
     ("failed", "the table has no row for this architecture"),
     ("failed", "failed at random, as the mock was asked to"),
     ("failed", "no network of this shape exists for these images"),
+    ("rejected", "larger than the constraints allow, so it was not trained"),
 )
-OK, DIVERGED, OUT_OF_MEMORY, NOT_IN_TABLE, MOCK_FAILURE, NO_LEGAL_SHAPE = range(len(STATUS))
+OK, DIVERGED, OUT_OF_MEMORY, NOT_IN_TABLE, MOCK_FAILURE, NO_LEGAL_SHAPE, REJECTED = range(len(STATUS))

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas import masks
 from jaxnas.errors import InputError
-from jaxnas.spaces import blocks
+from jaxnas.spaces import blocks, cnn_mdp, metaqnn
 from jaxnas.types import Dataset, Space, Split
 
 FORBID = ({"filters": 128}, {"filters": 64, "kernel": 5})
@@ -70,11 +71,67 @@ def chain(length: int = 4) -> Space:
     )
 
 
+def chain_space(length: int = 4) -> Space:
+    """A walk on the line 0 … length from 0: choice 1 goes right, 0 left, which is illegal at 0.
+
+    For `chain_reward` the optimal values are known: always right is worth 1, and once that is out of reach
+    each further left is worth 0.1.
+    """
+    space = chain(length)
+
+    def mask(walk: ChainWalk) -> jax.Array:  # `last` is the place
+        inside = walk.depth < length
+        return jnp.stack([jnp.where(inside, walk.last > 0, True), inside])
+
+    return space._replace(
+        name="chain_space",
+        num_choices=2,
+        step=lambda walk, choice: ChainWalk(
+            walk.depth + 1, walk.last + 2 * choice.astype(jnp.int32) - 1, walk.stopped
+        ),
+        mask=mask,
+        done=lambda walk: walk.depth >= length,
+        num_states=(length + 1) ** 2,
+        state=lambda walk: (length + 1) * jnp.minimum(walk.depth, length) + jnp.clip(walk.last, 0, length),
+        observe=lambda walk: jnp.concatenate(
+            [jax.nn.one_hot(walk.depth, length + 1), jax.nn.one_hot(walk.last, length + 1)]
+        ),
+    )
+
+
+def chain_reward(arch: jax.Array) -> jax.Array:  # int [..., T] → [..., T]
+    """0.1 for every step to the left; 1 at the end if there was none."""
+    straight = jnp.all(arch == 1, axis=-1).astype(jnp.float32)
+    return 0.1 * (arch == 0).astype(jnp.float32).at[..., -1].add(10 * straight)
+
+
+def play(controller, reward, rounds: int, seed: int = 0):
+    """The state after so many rounds under a reward of the architectures, in one compiled loop."""
+
+    def step(state, key):
+        key_ask, key_tell = jax.random.split(key)
+        proposal = controller.ask(key_ask, state)
+        state, metrics = controller.tell(key_tell, state, proposal, reward(proposal.arch))
+        return state, (proposal.arch, metrics)
+
+    key_init, key = jax.random.split(jax.random.key(seed))
+    scan = jax.jit(lambda state, keys: jax.lax.scan(step, state, keys))
+    return scan(controller.init(key_init), jax.random.split(key, rounds))
+
+
 SPACES = {
     "one_block": lambda: blocks(forbid=FORBID),
     "two_blocks": lambda: blocks(num_blocks=2, forbid=(*FORBID, {"filters_1": 16, "kernel_2": 5})),
     "chain": chain,
+    "metaqnn": lambda: metaqnn(image_size=12, depth=5, filters=(4, 8), dense=(8, 4)),
+    "cnn_mdp": lambda: cnn_mdp(image_size=12, depth=4, filters=(4, 8), dense=(8, 4)),
 }
+
+
+def random_archs(space: Space, n: int, seed: int = 0) -> np.ndarray:  # → int32 [n, T]
+    """Architectures whose every decision is uniform over the legal choices."""
+    keys = jax.random.split(jax.random.key(seed), n)
+    return np.asarray(jax.jit(jax.vmap(lambda key: masks.sample(key, space)))(keys))
 
 
 def images(key: int, n: int, shape: tuple[int, int, int], classes: int) -> Split:

@@ -1,5 +1,6 @@
 """The commands as a person meets them: files, messages, exit codes, signals, kills."""
 
+import csv
 import json
 import os
 import shutil
@@ -70,6 +71,23 @@ def slow(space, *, seconds: float = 0.01, path: str = ""):
 
     return inner._replace(evaluate=evaluate, jittable=False)
 '''
+TWO_BLOCKS = """
+[search]
+budget = 200
+[space]
+name = "blocks"
+num_blocks = 2
+filters = [2, 3]
+kernel = [1, 3]
+[controller]
+name = "random"
+batch_size = 20
+[data]
+source = "digits"
+limit = 96
+[trainer]
+epochs = 1
+"""
 SLOW = MOCK.replace('"mock"\nnoise = 0.2', '"slow_parts:slow"')
 
 
@@ -610,6 +628,52 @@ def run_on(devices, kind):
     about = json.loads((RUNS / f"{kind}{devices}" / "environment.json").read_text())
     assert (len(about["devices"]), about["cpu_threads"]) == (devices, 8)
     return RUNS / f"{kind}{devices}"
+
+
+def test_programs_serve_many_trials_and_the_next_process(tmp_path):
+    """200 random architectures of two blocks: one program a structure, and a second process compiles none."""
+    (tmp_path / "two_blocks.toml").write_text(TWO_BLOCKS)
+    for name in ("first", "second"):
+        finish(start("search", "two_blocks.toml", "--search.name", name))
+    with (RUNS / "second" / "timings.csv").open() as file:
+        timing = list(csv.DictReader(file))[-1]
+    shapes = {
+        tuple(row[f"{what}_{i}"] for what in ("filters", "kernel") for i in (1, 2))
+        for row in rows(RUNS / "second")
+    }
+    assert len(rows(RUNS / "second")) == 200
+    assert 10 < int(timing["programs"]) <= len(shapes) == 16
+    assert timing["cached"] == timing["programs"]
+    assert_same(RUNS / "first", RUNS / "second")
+    costs = list(csv.DictReader((RUNS / "first" / "costs.csv").read_text().splitlines()))
+    assert [row["trial"] for row in costs] == [str(i) for i in range(200)]
+    assert all(float(row["train_seconds"]) > 0 and float(row["peak_bytes"]) > 0 for row in costs)
+
+
+def test_the_cache_is_shown_and_cleared(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "jaxnas" / "programs"
+    assert jaxnas("cache", "clear") == 0
+    (folder / "2").mkdir(parents=True)
+    (folder / "2" / "program").write_bytes(bytes(2**20))
+    capsys.readouterr()
+    assert jaxnas("cache") == 0
+    assert capsys.readouterr().out == f"{folder}: 1 files of compiled programs, 1.0 MB, kept\n"
+    assert folder.exists()
+    assert jaxnas("cache", "clear") == 0
+    assert "deleted" in capsys.readouterr().out
+    assert not folder.exists()
+    assert_refused(capsys, "cache", "cler", match="cler")
+
+
+def test_constraints_from_a_file(capsys, tmp_path):
+    (tmp_path / "tight.toml").write_text(MOCK + "[constraints]\nparams = 60000\nreward = -1\n")
+    assert jaxnas("search", "tight.toml") == 0
+    found = {row["status"] for row in rows(RUNS / "tight")}
+    assert found == {"ok", "rejected"}
+    assert all((row["reward"] == "-1") == (row["status"] == "rejected") for row in rows(RUNS / "tight"))
+    assert_refused(capsys, "search", "tight.toml", "--constraints.flops", 10, match="constraints.flops")
+    assert_refused(capsys, "search", "tight.toml", "--constraints.params", -1, match="constraints.params")
 
 
 def test_one_and_two_devices():

@@ -84,9 +84,9 @@ def gradient(
     return Made("gradient", (space,), {"learning_rate": learning_rate, "clip": clip})
 
 
-def trained(network, dataset, *, epochs: int = 5, optimizer: str = "adam") -> Made:
+def trained(network, dataset, limits=None, *, epochs: int = 5, optimizer: str = "adam") -> Made:
     """Trains."""
-    return Made("trained", (network, dataset), {"epochs": epochs, "optimizer": optimizer})
+    return Made("trained", (network, dataset, limits), {"epochs": epochs, "optimizer": optimizer})
 
 
 def formula(space, *, noise: float = 0.0) -> Made:
@@ -289,6 +289,8 @@ def test_parts_from_elsewhere(read, fails):
         ("[search]\nbudget = 3.0\n", ["search.budget: found 3.0", "an integer"]),
         ("[search]\nbudget = '3'\n", ['search.budget: found "3"', "an integer"]),
         ("[search]\nbudget = 2020-01-01\n", ['search.budget: found "2020-01-01"']),
+        ("[search]\nduplicates = 'resue'\n", ["search.duplicates", "'resue'; did you mean 'reuse'?"]),
+        ("[search]\nmemory = 0\n", ["search.memory: found 0", "at least 1"]),
         ("[search]\ntwin = 1\n", ["search.twin: found 1", "true or false"]),
         ("[search]\nname = 'a/b'\n", ['search.name: found "a/b"']),
         ("[search]\nname = '..'\n", ['search.name: found ".."']),
@@ -461,6 +463,7 @@ SETTINGS = {
         "seed": st.integers(0, 2**32 - 1),
         "budget": st.integers(1, 2**70),
         "twin": st.booleans(),
+        "duplicates": st.sampled_from(["train", "reuse", "resample"]),
         "stop.accuracy": st.none() | st.floats(0, 1, exclude_min=True),
         "stop.stalled_trials": st.none() | st.integers(1, 2**70),
     },
@@ -582,9 +585,10 @@ def test_build_trained(read):
     assert parts.network == stack_network(parts.space, (8, 9, 1), 3)
     assert parts.dataset.classes == ("3", "4", "5")
     assert parts.dataset.test is not None
-    what, (network, dataset), trainer = parts.evaluator
+    what, (network, dataset, limits), trainer = parts.evaluator
     assert (what, network, trainer) == ("trained", parts.network, {"epochs": 1, "optimizer": "adam"})
     assert dataset.test is None
+    assert limits == {}
     assert dataset.train is parts.dataset.train
     assert parts.reward({"accuracy": 2.0}) == 6.0
 

@@ -1,4 +1,4 @@
-"""Every Python snippet of the README and the guide runs."""
+"""Every Python snippet of the README and the documentation runs."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SNIPPETS = [
     pytest.param(code, id=f"{path.name}-{number}")
-    for path in (ROOT / "README.md", ROOT / "docs" / "guide.md")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL))
 ]
 

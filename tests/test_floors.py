@@ -12,8 +12,8 @@ import jaxnas
 ROOT = Path(jaxnas.__file__).parent
 FLOORS = (
     ("types", "errors"),
-    ("masks", "rewards", "tasks", "data", "options", "environment"),
-    ("spaces", "policies", "rl", "training", "networks"),
+    ("masks", "memory", "rewards", "tasks", "data", "options", "environment"),
+    ("spaces", "policies", "rl", "planning", "training", "programs", "networks"),
     ("controllers", "evaluators"),
     ("loop",),
     ("checkpoint", "ledger", "run", "report", "export", "gym"),
@@ -108,7 +108,16 @@ def test_what_is_allowed(module, source):
 
 
 def test_import_is_quick_and_loads_no_optional_package():
-    optional = ["torch", "tensorflow", "tensorflow_datasets", "medmnist", "ray", "sklearn", "matplotlib"]
+    optional = [
+        "torch",
+        "tensorflow",
+        "tensorflow_datasets",
+        "medmnist",
+        "ray",
+        "sklearn",
+        "matplotlib",
+        "gymnasium",
+    ]
     code = (
         "import sys, time; began = time.perf_counter(); import jaxnas; took = time.perf_counter() - began;"
         f"print(took, *[name for name in {optional} if name in sys.modules])"

@@ -52,6 +52,8 @@ epochs = 2
 batch_size = 14
 """,
 }
+KINDS["reuse"] = '[search]\nduplicates = "reuse"\n' + KINDS["trained"]  # of three architectures
+KINDS["resample"] = '[search]\nduplicates = "resample"\n' + KINDS["mock"]
 PROMISED = ("trials.csv", "rounds.csv", "policy.npz", "best/architecture.json", "best/weights.safetensors")
 
 
@@ -165,7 +167,7 @@ def always_save(monkeypatch):
     monkeypatch.setattr(run._Saver, "is_due", lambda self, seconds: True)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["mock", "table", "trained"])
 def test_twice_is_identical(kind, searches, tmp_path):
     execute(tmp_path / "a", searches(kind), 18)
     other, _ = build(kind, tmp_path)
@@ -197,6 +199,35 @@ def test_killed_at_any_write(kind, half, searches, tmp_path, monkeypatch, always
         execute(folder, search, 10)
         assert_same(whole, folder)
         assert_best(folder)
+
+
+@pytest.mark.parametrize("kind", ["reuse", "resample"])
+def test_repeated_proposals_when_killed(kind, searches, tmp_path, monkeypatch, always_save):
+    """What was proposed before is known after a kill, and is not trained again."""
+    search, _ = build(kind, tmp_path)
+    with monkeypatch.context() as patch:
+        disk = Disk(patch)
+        execute(tmp_path / "whole", search, 16)
+    rows = ledger.read(tmp_path / "whole" / "trials.csv")
+    names = [row["architecture"] for row in rows]
+    if kind == "reuse":
+        assert search.evaluator.stats is not None
+        assert search.evaluator.stats()["children"] == len(set(names)) < 16
+        for i, row in enumerate(rows):
+            first = rows[names.index(row["architecture"])]
+            assert row["reused"] == str(int(first is not row)), i
+            assert all(row[m] == first[m] for m in ("accuracy", "loss", "params", "reward", "status"))
+    else:
+        succeeded = [row["architecture"] for row in rows if row["reward"]]
+        assert len(set(succeeded)) == len(succeeded) > 8
+    for last in range(3, disk.writes, 5):
+        with monkeypatch.context() as patch:
+            Disk(patch, last)
+            with pytest.raises(Killed):
+                execute(tmp_path / str(last), search, 16)
+        execute(tmp_path / str(last), search, 16)
+        assert_same(tmp_path / "whole", tmp_path / str(last))
+        assert_best(tmp_path / str(last))
 
 
 def test_killed_again_and_again(searches, tmp_path, monkeypatch):
@@ -555,7 +586,7 @@ def test_the_weights_of_the_best_child_are_its_own(searches, tmp_path):
     about = assert_best(tmp_path / "a")
     flat = load_file(tmp_path / "a" / "best" / "weights.safetensors")
     structure, knobs = parts.network.plan(np.array(about["arch"]))
-    shapes = jax.eval_shape(lambda key: parts.network.init(key, structure), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: parts.network.init(key, structure, {}), jax.random.key(0))
     names = [
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, _ in jax.tree_util.tree_leaves_with_path(shapes)

@@ -57,7 +57,7 @@ def read(space: Space, path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]: 
         raise InputError(f"{path}: needs a header with a column 'architecture' and at least one row")
     if any(None in line for line in lines):
         raise InputError(f"{path}: a row has more fields than the header has columns")
-    skip = {"architecture", "trial", "round", "reward", "status", "reason", *space.decisions}
+    skip = {"architecture", "trial", "round", "reward", "reused", "status", "reason", *space.decisions}
     names = [n for n in lines[0] if n not in skip and _is_number(lines[0][n])]
     if not names:
         raise InputError(f"{path}: has no column of numbers beside {', '.join(lines[0])}")

@@ -123,6 +123,7 @@ def blocks(
         describe=describe,
         parse=lambda text: _parse(text, num_blocks, values),
         size=size,
+        settings=tuple(filters),
     )
     if legal is not None:  # the rules above are counted by hand; a function has to be tried
         found = masks.every(space)

@@ -1,7 +1,7 @@
 """The population trainer: a child's result depends on nothing but the child."""
 
+import functools
 import hashlib
-import importlib
 import os
 import subprocess
 import sys
@@ -13,14 +13,13 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnas import data, networks, tasks, training
+from jaxnas import data, networks, programs, tasks, training
 from jaxnas.errors import InputError
 from jaxnas.evaluators import trained
 from jaxnas.spaces import blocks
-from jaxnas.types import DIVERGED, NO_LEGAL_SHAPE, OK, OUT_OF_MEMORY, Dataset, Split
+from jaxnas.types import DIVERGED, NO_LEGAL_SHAPE, OK, OUT_OF_MEMORY, REJECTED, Dataset, Split
 from tests.helpers import assert_close, assert_identical, dataset, differs
 
-MODULE = importlib.import_module("jaxnas.evaluators.trained")
 SPACE = blocks(filters=(4, 6), kernel=(3,), dropout=(0.1, 0.5))
 NETWORK = networks.blocks(SPACE, (8, 8, 1), 3)
 DATA = dataset()  # 60 images in batches of 16: 3 steps an epoch
@@ -29,16 +28,21 @@ KEYS = jax.random.split(jax.random.key(1), len(ARCH))
 STATE = {"root": jax.random.key(0)}
 
 
-def make(network=NETWORK, dataset=DATA, **options):
-    return trained(network, dataset, **{"epochs": 2, "batch_size": 16, "learning_rate": 0.01, **options})
+COSTS = {"peak_bytes", "train_seconds", "examples_per_second"}
+
+
+def make(network=NETWORK, dataset=DATA, limits=None, **options):
+    recipe = {"epochs": 2, "batch_size": 16, "learning_rate": 0.01}
+    return trained(network, dataset, limits, **{**recipe, **options})
 
 
 def results(evaluator, index=range(5)):
-    """Measures and weights of some children, sorted back by child."""
+    """Measures that repeat, and weights, of some children, sorted back by child."""
     index = np.array(list(index))
     _, measures = evaluator.evaluate(KEYS[index], STATE, ARCH[index])
     back = np.argsort(index)
-    return {n: x[back] for n, x in measures.items()}, [evaluator.weights(STATE, lane) for lane in back]
+    steady = {n: x[back] for n, x in measures.items() if n not in COSTS}
+    return steady, [evaluator.weights(STATE, lane) for lane in back]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,9 @@ def together():
 
 def test_measures(together):
     _, measures, weights = together
-    assert set(measures) == {"accuracy", "auc", "loss", "params", "status"}
+    assert set(measures) == {"accuracy", "auc", "loss", "epochs", "params", "flops", "status"}
+    assert measures["epochs"].tolist() == [2] * 5
+    assert measures["flops"][0] == 2 * (8 * 8 * 9 * 4 + 4 * 4 * 4 * 3)
     assert (measures["status"] == OK).all()
     assert measures["params"].tolist() == [
         training.count_params(NETWORK, NETWORK.plan(arch)[0]) for arch in ARCH
@@ -105,32 +111,38 @@ def test_vmap_agrees_to_rounding(together):
 
 
 def test_streaming_changes_nothing(together, monkeypatch):
-    monkeypatch.setattr(MODULE, "_device_bytes", lambda: 6000)  # 3,000 for 3,840 bytes of images
+    monkeypatch.setattr(programs, "device_bytes", lambda: 6000)  # 3,000 for 3,840 bytes of images
     kinds = []
-    call = MODULE.Programs.call
+    get = programs.Programs.get
 
-    def spy(self, place, structure, kind, each, shared):
-        kinds.append(kind)
-        return call(self, place, structure, kind, each, shared)
+    def spy(self, place, name, *given):
+        kinds.append(name[0])
+        return get(self, place, name, *given)
 
-    monkeypatch.setattr(MODULE.Programs, "call", spy)
+    monkeypatch.setattr(programs.Programs, "get", spy)
+    monkeypatch.setattr(programs.Programs, "available_bytes", lambda self: 2**30)
     streamed = results(make())
-    assert set(kinds) == {"begin", "advance", "predict"}
+    assert set(kinds) == {"begin", "advance", "close", "finish"}
     assert kinds.count("advance") == 5 * 2 * 3
     assert_identical(streamed, together[1:])
 
 
 def limited(monkeypatch, most, message="RESOURCE_EXHAUSTED: out of memory"):
     """Programs of more than `most` children fail as a device does; returns the sizes tried."""
-    call, sizes = MODULE.Programs.call, []
+    get, sizes = programs.Programs.get, []
 
-    def short_of_memory(self, place, structure, kind, each, shared):
-        sizes.append(len(jax.tree.leaves(each)[0]))
-        if sizes[-1] > most:
-            raise jax.errors.JaxRuntimeError(message)
-        return call(self, place, structure, kind, each, shared)
+    def short_of_memory(self, place, name, function, each, shared):
+        program = get(self, place, name, function, each, shared)
 
-    monkeypatch.setattr(MODULE.Programs, "call", short_of_memory)
+        def call(each, shared):
+            sizes.append(len(jax.tree.leaves(each)[0]))
+            if sizes[-1] > most:
+                raise jax.errors.JaxRuntimeError(message)
+            return program.call(each, shared)
+
+        return program._replace(call=call)
+
+    monkeypatch.setattr(programs.Programs, "get", short_of_memory)
     return sizes
 
 
@@ -146,6 +158,100 @@ def test_a_child_too_large_fails_alone(monkeypatch):
     assert (measures["status"] == OUT_OF_MEMORY).all()
     assert np.isnan(measures["accuracy"]).all()
     assert weights == [None] * 5
+
+
+def test_the_memory_bounds_a_group_before_it_runs(monkeypatch):
+    """By the compiler's analysis: a group that needs more is halved, a child that does is not run."""
+    group = KEYS, STATE, ARCH[[0, 2, 4, 0, 2]]
+    together = make(population="vmap", group_size=5)
+    together.evaluate(*group)
+    data = sum(x.nbytes for x in (*DATA.train, *DATA.validation))
+    too_little = data + int(together.stats()["peak_bytes"]) - 1
+    monkeypatch.setattr(programs, "device_bytes", lambda: too_little)
+    evaluator = make(population="vmap", group_size=5, memory_fraction=1.0, resident_mb=1)
+    _, measures = evaluator.evaluate(*group)
+    assert (measures["status"] == OK).all()
+    # Five were compiled and not run; then two, and three.
+    assert (evaluator.stats()["programs"], evaluator.stats()["children"]) == (3, 5)
+    evaluator = make(memory_fraction=1e-9, resident_mb=1)
+    measures, weights = results(evaluator)
+    assert (measures["status"] == OUT_OF_MEMORY).all()
+    assert weights == [None] * 5
+    assert evaluator.stats()["children"] == 0
+
+
+def test_constraints_reject_before_training(together):
+    _, measures, _ = together
+    smaller, larger = measures["params"][0], measures["params"][1]
+    for limits in ({"params": smaller}, {"flops": measures["flops"][0]}):
+        evaluator = make(limits=limits)
+        found, kept = results(evaluator)
+        rejected = found["params"] == larger
+        assert (found["status"] == np.where(rejected, REJECTED, OK)).all()
+        assert np.isnan(found["accuracy"][rejected]).all()
+        assert_identical(found["flops"], measures["flops"])
+        assert [w is None for w in kept] == rejected.tolist()
+        assert evaluator.stats()["children"] == 3
+
+
+def test_children_that_differ_in_width_share_a_padded_program(together):
+    _, measures, weights = together
+    evaluator = make(padding="width")
+    found, kept = results(evaluator)
+    assert evaluator.stats()["programs"] <= jax.local_device_count()  # of one structure, in groups of one
+    assert_close(found, measures, rtol=1e-3, atol=1e-6)
+    assert_close(kept, weights, rtol=1e-2, atol=1e-4)
+    costly = make(padding="width", compile_gflops=0.0)
+    results(costly)
+    assert costly.stats()["programs"] == 2 * jax.local_device_count()
+
+
+def test_repeats():
+    """The mean of trainings from other keys, their spread, and the weights of the best of them."""
+    found, kept = results(make(repeats=3))
+    again = [results(make(), [0])]
+    for repeat in (1, 2):
+        evaluator = make()
+        _, measures = evaluator.evaluate(jax.random.fold_in(KEYS[0], repeat)[None], STATE, ARCH[:1])
+        again.append(({n: x for n, x in measures.items() if n not in COSTS}, [evaluator.weights(STATE, 0)]))
+    for name in ("accuracy", "loss", "auc"):
+        values = [float(measures[name][0]) for measures, _ in again]
+        assert float(found[name][0]) == pytest.approx(np.mean(values), rel=1e-5)
+    accuracies = [float(measures["accuracy"][0]) for measures, _ in again]
+    assert float(found["accuracy_std"][0]) == pytest.approx(np.std(accuracies, ddof=1), abs=1e-6)
+    best = min(again, key=lambda each: each[0]["loss"][0])
+    assert_identical(kept[0], best[1][0])
+
+
+def test_early_stopping_saves_time(together):
+    """Children that stop after 2 of 10 epochs cost what they trained."""
+    evaluator = make(patience=1, epochs=10, weights="best", best_of=2)
+    measures, _ = results(evaluator)
+    assert set(evaluator.measures) >= {"accuracy_best_of_2", "epochs"}
+    assert (measures["epochs"] < 10).any()
+    assert (measures["accuracy_best_of_2"] <= measures["accuracy"] + 1e-6).all()
+
+
+def test_memory_does_not_grow_with_the_trials():
+    """A thousand small children of many structures, of which few programs are kept."""
+    space = blocks(filters=tuple(range(1, 9)), kernel=(1,), dropout=(0.1,))
+    evaluator = make(networks.blocks(space, (8, 8, 1), 3), epochs=1)
+    keys, sizes = jax.random.split(jax.random.key(5), 40), []
+    arch = np.array([[i % 8, 0, 0] for i in range(40)], np.int32)
+    for _ in range(25):
+        evaluator.evaluate(keys, STATE, arch)
+        sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    assert evaluator.stats()["children"] == 1000
+    assert sizes[-1] - sizes[4] < 30 * 2**20
+
+
+def test_few_programs_are_kept(monkeypatch):
+    monkeypatch.setattr(programs, "KEPT", 1)
+    evaluator = make(workers=1)
+    before = results(evaluator)
+    assert evaluator.stats()["programs"] == 2
+    assert_identical(results(evaluator), before)
+    assert evaluator.stats()["programs"] in (3, 4)
 
 
 def test_other_errors_are_not_swallowed(monkeypatch):
@@ -223,7 +329,7 @@ def test_every_task_is_learned(task, weights):
     network = networks.blocks(SPACE, (8, 8, 1), given.num_outputs)
     evaluator = make(network, given, epochs=8, learning_rate=0.02)
     _, measures = evaluator.evaluate(KEYS[:1], STATE, ARCH[:1])
-    assert set(measures) == {*tasks.NAMES[task], "params", "status"}
+    assert set(measures) == {*tasks.NAMES[task], "epochs", "params", "flops", "status"} | COSTS
     assert measures["status"].tolist() == [OK]
     # Better than the best constant: probability 1/2 of each class or label, the mean of the targets.
     constant = np.zeros((20, given.num_outputs), np.float32)
@@ -253,7 +359,8 @@ def test_against_a_plain_loop():
     evaluator = make(optimizer="sgd", learning_rate=0.05, weight_decay=0.01)
     _, measures = evaluator.evaluate(KEYS[1:2], STATE, ARCH[1:2])
     structure, knobs = NETWORK.plan(ARCH[1])
-    params = NETWORK.init(jax.random.fold_in(KEYS[1], 0), structure)
+    key_child = jax.random.fold_in(KEYS[1], 0)  # of the weights before any restart
+    params = NETWORK.init(jax.random.fold_in(key_child, 0), structure, knobs)
     tx = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.05))
     state, step = tx.init(params), 0
 
@@ -269,7 +376,7 @@ def test_against_a_plain_loop():
     for epoch in range(2):
         order = np.asarray(jax.random.permutation(jax.random.fold_in(STATE["root"], epoch), 60))
         for rows in order[:48].reshape(3, 16):
-            key = jax.random.fold_in(jax.random.fold_in(KEYS[1], 1), step)
+            key = jax.random.fold_in(jax.random.fold_in(key_child, 1), step)
             g = gradient(
                 params, normalized(DATA.train.images[rows]), jnp.asarray(DATA.train.labels[rows]), key
             )
@@ -299,16 +406,17 @@ def test_digits_are_learned():
 @pytest.mark.parametrize("lowering", ["xla", "gemm"])
 def test_a_group_lowers_for_accelerators(platform, lowering):
     network = networks.blocks(blocks(), (28, 28, 1), 11, lowering=lowering)
-    trainer = training.make(network, "multiclass", None, batch_size=8)
+    trainer = training.make(network, "multiclass", None, 20, 0.1, programs.AXIS, batch_size=8, patience=1)
     structure, knobs = network.plan([1, 1, 0])
-    rates = {"learning_rate": np.ones(3, np.float32), "weight_decay": np.zeros(3, np.float32)}
+    rates = {name: np.stack([rate] * 3) for name, rate in trainer.rates.items()}
     each = (
         jax.random.split(jax.random.key(0), 3),
         {"network": {"dropout": np.stack([knobs["dropout"]] * 3)}, **rates},
     )
     images = np.zeros((20, 28, 28, 1), np.uint8)
-    shared = (images, np.zeros(20, np.int32), np.zeros((4, 8), np.int32), images)
-    group = MODULE.population(trainer, "fit", structure, False)
+    labels = np.zeros(20, np.int32)
+    shared = jax.tree.map(jnp.asarray, (images, labels, np.zeros((5, 2, 8), np.int32), (images, labels)))
+    group = programs.population(functools.partial(trainer.fit, structure), False)
     text = jax.jit(group).trace(each, shared).lower(lowering_platforms=(platform,)).as_text()
     assert ("convolution" in text) == (lowering == "xla")
 
@@ -324,7 +432,8 @@ def test_a_group_lowers_for_accelerators(platform, lowering):
         ({"group_size": -1}, "trainer.group_size"),
         ({"workers": -1}, "trainer.workers"),
         ({"resident_mb": -1}, "trainer.resident_mb"),
-        ({"population": "vamp"}, "trainer.population: unknown name 'vamp'; did you mean 'vmap'"),
+        ({"repeats": 0}, "trainer.repeats: got 0; it takes 1 or more"),
+        ({"memory_fraction": 0.0}, "trainer.memory_fraction: got 0.0"),
     ],
 )
 def test_bad_options(options, message):
@@ -347,7 +456,8 @@ def digest():
     evaluator = trained(networks.blocks(space, (16, 16, 1), 3), given, epochs=1, batch_size=32)
     archs = np.array([[0, 0, 0], [1, 0, 0], [0, 0, 0]], np.int32)
     _, measures = evaluator.evaluate(KEYS[:3], STATE, archs)
-    leaves = jax.tree.leaves([measures, *(evaluator.weights(STATE, lane) for lane in range(3))])
+    steady = {name: x for name, x in measures.items() if name not in COSTS}
+    leaves = jax.tree.leaves([steady, *(evaluator.weights(STATE, lane) for lane in range(3))])
     return hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in leaves)).hexdigest()
 
 
