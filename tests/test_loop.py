@@ -229,25 +229,25 @@ def test_a_search_in_which_everything_fails():
     assert all(np.isfinite(x).all() for x in records.metrics.values())
 
 
-GOLDEN_SEARCHES = {
-    "random": lambda: (
-        controllers.random(SPACE, batch_size=4),
-        evaluators.mock(SPACE, noise=0.02, failure_rate=0.1),
-    ),
-    "reinforce_free_logits": lambda: (
-        controllers.reinforce(SPACE, batch_size=4, policy="free_logits", learning_rate=0.1),
-        evaluators.mock(SPACE, noise=0.02, failure_rate=0.1),
-    ),
-    "reinforce_lstm": lambda: (
-        controllers.reinforce(chain(), batch_size=4, units=16, entropy_weight=0.01),
-        evaluators.mock(chain(), noise=0.02),
-    ),
+Q = {"batch_size": 4, "replays": 8, "memory": 64}
+FREE = {"batch_size": 4, "policy": "free_logits", "learning_rate": 0.1}
+GOLDEN_SEARCHES = {  # space, controller, its options
+    "random": (SPACE, "random", {"batch_size": 4}),
+    "reinforce_free_logits": (SPACE, "reinforce", FREE),
+    "reinforce_lstm": (chain(), "reinforce", {"batch_size": 4, "units": 16, "entropy_weight": 0.01}),
+    "a2c_free_logits": (SPACE, "a2c", FREE),
+    "ppo_lstm": (chain(), "ppo", {"batch_size": 4, "units": 16, "rollout": 8, "minibatch_size": 4}),
+    "q_learning": (SPACE, "q_learning", {**Q, "epsilon_total": 10}),
+    "double_q": (chain(), "double_q", {**Q, "epsilon_total": 20}),
+    "sarsa": (chain(), "sarsa", {"batch_size": 4, "memory": 64, "epsilon_total": 20}),
+    "dqn": (SPACE, "dqn", {"batch_size": 4, "units": 16, "epsilon_trials": 50, "updates": 8}),
 }
 
 
 def trace(name):
-    controller, evaluator = GOLDEN_SEARCHES[name]()
-    space = chain() if name.endswith("lstm") else SPACE
+    space, controller, options = GOLDEN_SEARCHES[name]
+    controller = controllers.REGISTRY[controller](space, **options)
+    evaluator = evaluators.mock(space, noise=0.02, failure_rate=0 if name == "reinforce_lstm" else 0.1)
     search = loop.make(space, controller, evaluator, rewards.accuracy)
     _, records = loop.run(search, search.init(jax.random.key(42)), 25)
     return {
@@ -264,6 +264,25 @@ def test_golden_traces(name):
     assert [r is None for r in found["reward"]] == [r is None for r in golden["reward"]]
     rewards_of = [np.array(t["reward"], float) for t in (found, golden)]
     np.testing.assert_allclose(*rewards_of, rtol=0, atol=2e-6)
+
+
+def last_50(name, **options):
+    """Mean reward of the last 50 of 200 trials, for 20 seeds at once."""
+    space = blocks(num_blocks=2, forbid=FORBID)
+    controller = controllers.REGISTRY[name](space, **options)
+    search = loop.make(space, controller, evaluators.mock(space, noise=0.02), rewards.accuracy)
+    run = jax.jit(jax.vmap(lambda key: loop.scan(search, search.init(key), 25)[1].reward))
+    return np.asarray(run(jax.random.split(jax.random.key(0), 20))).reshape(20, -1)[:, -50:].mean(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("a2c", {"units": 16}), ("ppo", {"units": 16}), ("dqn", {"units": 32, "updates": 16})],
+)
+def test_it_beats_random(name, options):
+    """By more than three standard errors of the difference of the means."""
+    mine, random = last_50(name, **options), last_50("random")
+    assert mine.mean() - random.mean() > 3 * np.sqrt((mine.var() + random.var()) / 20)
 
 
 def test_reinforce_beats_random():

@@ -40,6 +40,23 @@ def test_what_is_sampled_is_what_is_unrolled(made):
     assert (np.abs(counts / n - p) < 5 * np.sqrt(p * (1 - p) / n) + 1 / n).all()
 
 
+@pytest.mark.parametrize("name", ["lstm", "free_logits"])
+def test_a_trajectory_remembers_what_unrolling_finds(name):
+    space = chain(3)
+    policy = policies.make(name, space, units=6, critic=True)
+    params = jax.tree.map(lambda x: 8 * x + 0.1, policy.init(jax.random.key(0)))
+    draw = jax.jit(jax.vmap(lambda key: policies.trajectory(key, policy, space, params)))
+    drawn = draw(jax.random.split(jax.random.key(1), 20))
+    unrolled = jax.jit(jax.vmap(lambda a: policies.unroll(policy, space, params, a)))(drawn.arch)
+    log_prob = np.take_along_axis(np.asarray(unrolled.log_probs), drawn.arch[..., None], -1)[..., 0]
+    np.testing.assert_allclose(drawn.log_prob, log_prob, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(drawn.value, unrolled.value, rtol=1e-5)
+    assert (np.asarray(drawn.log_prob)[~np.asarray(unrolled.live)] == 0).all()
+    without = policies.make(name, space, units=6)
+    plain = policies.trajectory(jax.random.key(1), without, space, without.init(jax.random.key(0)))
+    assert (np.asarray(plain.value) == 0).all()
+
+
 def test_greedy_agrees_with_unrolling(made):
     space, policy, params = made
     arch, probabilities = jax.jit(lambda: policies.greedy(policy, space, params))()
@@ -96,6 +113,14 @@ def test_the_lstm_by_hand():
     found = np.asarray(policies.unroll(policy, space, params, jnp.array([2, 1])).log_probs)
     np.testing.assert_allclose(found[legal], expected[legal], rtol=1e-5)
     assert (np.exp(found[~legal]) == 0).all()
+
+    # The critic is a head on the same state.
+    policy = policies.lstm(space, units=units, critic=True)
+    shared = {**p, "value_kernel": np.array([[1.0, 2.0, 3.0]] * 2, np.float32), "value_bias": np.ones(2)}
+    shared = {"params": jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), shared)}
+    assert jax.tree.structure(shared) == jax.tree.structure(policy.init(jax.random.key(0)))
+    value = policies.unroll(policy, space, shared, jnp.array([2, 1])).value
+    np.testing.assert_allclose(value[1], h @ [1, 2, 3] + 1, rtol=1e-5)
 
 
 def test_an_unknown_policy():

@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxnas import rl
+from jaxnas import masks, memory, rl
 from jaxnas.errors import InputError
+from tests.helpers import assert_identical, chain
 
 
 def test_returns_by_hand():
@@ -142,3 +144,172 @@ def test_a_baseline_keeps_its_types(name):
 def test_an_unknown_baseline():
     with pytest.raises(InputError, match=r"controller.baseline: unknown name 'emma'; did you mean 'ema'"):
         rl.make_baseline("emma", 0.9)
+
+
+def test_gae_by_hand():
+    # γ = λ = ½, r = (0, 0, 1), V = (½, ¼, ¾): δ = (½·¼ − ½, ½·¾ − ¼, 1 − ¾) = (−⅜, ⅛, ¼);
+    # Â = (−⅜ + ¼·3/16, ⅛ + ¼·¼, ¼). The second row ends after two decisions: δ = (1 + ⅛ − ½, 2 − ¼).
+    reward = jnp.array([[0.0, 0.0, 1.0], [1.0, 2.0, 0.0]])
+    value = jnp.array([[0.5, 0.25, 0.75], [0.5, 0.25, 9.0]])
+    live = jnp.array([[True, True, True], [True, True, False]])
+    found = rl.gae(reward, value, live, discount=0.5, gae_lambda=0.5)
+    by_hand = [[-0.375 + 0.25 * 0.1875, 0.1875, 0.25], [0.625 + 0.25 * 1.75, 1.75, 0]]
+    np.testing.assert_allclose(found, by_hand, rtol=1e-6)
+    # λ = 0 is δ itself; γ = λ = 1 is the return minus the value.
+    np.testing.assert_allclose(
+        rl.gae(reward, value, live, discount=0.5, gae_lambda=0.0),
+        [[-0.375, 0.125, 0.25], [0.625, 1.75, 0]],
+        rtol=1e-6,
+    )
+    np.testing.assert_allclose(
+        rl.gae(reward, value, live, discount=1.0, gae_lambda=1.0),
+        np.where(live, rl.returns(reward) - value, 0),
+        rtol=1e-6,
+    )
+
+
+def test_standardize_by_hand():
+    x, mask = jnp.array([1.0, 3.0, jnp.nan, 5.0]), jnp.array([True, True, False, True])
+    deviation = np.sqrt(8 / 3)
+    np.testing.assert_allclose(
+        rl.standardize(x, mask), np.array([-2, 0, 0, 2]) / (deviation + 1e-4), rtol=1e-6
+    )
+    assert (np.asarray(rl.standardize(x, jnp.zeros(4, bool))) == 0).all()
+    rounding = jnp.array([0.5, 0.5 + 6e-8, 0.5])
+    assert float(jnp.abs(rl.standardize(rounding, jnp.ones(3, bool))).max()) < 1e-3
+
+
+def test_the_policy_gradient_loss_by_hand():
+    log_prob = jnp.log(jnp.array([[0.5, 0.25], [0.5, 0.125]]))
+    advantage, mask = jnp.array([[1.0, 2.0], [3.0, jnp.nan]]), jnp.array([[True, True], [True, False]])
+    # −(−1 − 2·2 − 3)/3 ln 2
+    np.testing.assert_allclose(
+        rl.policy_gradient_loss(log_prob, advantage, mask), 8 / 3 * np.log(2), rtol=1e-6
+    )
+
+
+def test_the_ppo_loss_by_hand():
+    # ratio   A    min(r A, clip(r, 0.8, 1.2) A)   ∂/∂ log r = r A where the ratio still pays
+    #  1.5    2     2.4                            0: clipped
+    #  0.5    2     1                              1
+    #  1.5   −2    −3                             −3
+    #  0.5   −2    −1.6                            0: clipped
+    #  1.1    1     1.1                            1.1
+    log_ratio = jnp.log(jnp.array([1.5, 0.5, 1.5, 0.5, 1.1, 7.0]))[None]
+    advantage = jnp.array([2.0, 2.0, -2.0, -2.0, 1.0, jnp.nan])[None]
+    mask = jnp.arange(6)[None] < 5
+    loss, gradient = jax.value_and_grad(rl.ppo_loss)(log_ratio, advantage, mask, 0.2)
+    np.testing.assert_allclose(loss, -(2.4 + 1 - 3 - 1.6 + 1.1) / 5, rtol=1e-5)
+    np.testing.assert_allclose(gradient[0], -np.array([0, 1, -3, 0, 1.1, 0]) / 5, rtol=1e-5, atol=1e-7)
+
+
+def test_q_targets_by_hand():
+    q = jnp.array([[[1.0, 2.0, 9.0], [3.0, 4.0, 9.0], [5.0, 7.0, 9.0]]] * 2)
+    q_choosing = q.at[:, :, 0].set(8.0)
+    legal = jnp.ones((2, 3, 3), bool).at[:, :, 2].set(False)
+    live = jnp.array([[True, True, True], [True, True, False]])
+    reward = jnp.array([[0.0, 0.25, 1.0], [0.0, 0.5, 0.0]])
+    # max over the two legal choices of the next decision: 4, 7; the second walk ends with its second.
+    targets = rl.q_target(reward, q, q, legal, live, 0.5)
+    np.testing.assert_allclose(targets[live], [2, 3.75, 1, 2, 0.5])
+    # The choosing network prefers choice 0, which is worth 3 and 5.
+    targets = rl.q_target(reward, q, q_choosing, legal, live, 0.5)
+    np.testing.assert_allclose(targets[live], [1.5, 2.75, 1, 1.5, 0.5])
+
+
+def test_explained_variance_by_hand():
+    target, mask = jnp.array([1.0, 3.0, 5.0, jnp.nan]), jnp.arange(4) < 3
+    found = [
+        float(rl.explained_variance(jnp.array(x), target, mask))
+        for x in ([1.0, 3.0, 5.0, 0.0], [2.0, 2.0, 2.0, 0.0], [1.0, 3.0, 3.0, 0.0])
+    ]
+    # Errors 0; as scattered as the target; (0, 0, 2) of variance 8/9 against 8/3.
+    np.testing.assert_allclose(found, [1, 0, 1 - 1 / 3], rtol=1e-6, atol=1e-7)
+    assert float(rl.explained_variance(target, jnp.ones(4), mask)) == 0
+
+
+def test_descending_moves_nothing_unless_told():
+    optimizer = optax.adam(0.1)
+    params = jnp.array([1.0, -1.0])
+    state = optimizer.init(params)
+    moved, stepped = rl.descend(optimizer, params, params, state, jnp.array(True))
+    np.testing.assert_allclose(moved, [0.9, -0.9], rtol=1e-5)
+    assert_identical(rl.descend(optimizer, params, moved, stepped, jnp.array(False)), (moved, stepped))
+
+
+def epsilons(unique, *schedule):
+    at = rl.epsilon_schedule(*schedule)
+    return [round(float(at(jnp.int32(u))), 6) for u in unique]
+
+
+def test_the_epsilon_schedule_by_hand():
+    # MetaQNN's table 2: 1,500 unique networks at 1.0, 100 each at 0.9, 0.8, 0.7, then 150 each down to 0.1.
+    metaqnn = (rl.METAQNN_EPSILON, rl.METAQNN_NETWORKS)
+    assert sum(rl.METAQNN_NETWORKS) == 2700
+    ends = (0, 1499, 1500, 1599, 1600, 1799, 1800, 2549, 2550, 2699, 10_000)
+    assert epsilons(ends, *metaqnn) == [1, 1, 0.9, 0.9, 0.8, 0.7, 0.6, 0.2, 0.1, 0.1, 0.1]
+    # A tenth of it is DLMAIRIL's: 150, 10, 10, 10, then 15 each.
+    assert epsilons((149, 150, 159, 160, 180, 195), *metaqnn, 270) == [1, 0.9, 0.9, 0.8, 0.6, 0.5]
+    # 2, 1 scaled to 2: stages end after 4/3 and 2, rounded 1 and 2.
+    assert epsilons((0, 1, 2, 9), (0.5, 0.25), (2, 1), 2) == [0.5, 0.25, 0.25, 0.25]
+    assert epsilons((0, 9), (0.3,), (1,)) == [0.3, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (((), ()), r"controller.epsilon: got \[\]; it takes numbers in \[0, 1\], at least one"),
+        (((1.5,), (1,)), r"controller.epsilon: got \[1.5\]"),
+        (((1.0, 0.5), (3,)), r"controller.epsilon_networks: got \[3\]; it takes .* for each of the 2 values"),
+        (((1.0,), (0,)), r"controller.epsilon_networks: got \[0\]"),
+        (((1.0,), (3,), 0), r"controller.epsilon_total: got 0"),
+    ],
+)
+def test_a_wrong_schedule(schedule, message):
+    with pytest.raises(InputError, match=message):
+        rl.epsilon_schedule(*schedule)
+
+
+def test_epsilon_greedy_by_hand():
+    # Choice 3 is the highest but illegal; 0 and 2 share the best legal value.
+    q = jnp.array([[2.0, 1.0, 2.0, 9.0], [-5.0, -6.0, -7.0, 0.0]])
+    legal = jnp.array([[True, True, True, False]] * 2)
+    np.testing.assert_array_equal(
+        rl.best_choices(q, legal), [[True, False, True, False], [True, False, False, False]]
+    )
+    # ε = 0.3: 0.1 for each of three, 0.7 shared by the best.
+    probabilities = rl.epsilon_greedy(q, legal, jnp.float32(0.3))
+    np.testing.assert_allclose(probabilities, [[0.45, 0.1, 0.45, 0], [0.8, 0.1, 0.1, 0]], rtol=1e-6)
+
+
+def test_behaviour_is_epsilon_greedy_with_ties_broken_at_random():
+    space = chain(2)
+    q = jnp.zeros((space.num_states, 4)).at[0].set(jnp.array([9.0, 1.0, 1.0, 0.0]))  # 0 is illegal at first
+    keys = jax.random.split(jax.random.key(0), 4000)
+    archs = jax.jit(jax.vmap(lambda key: rl.behave(key, space, q, jnp.float32(0.3))))(keys)
+    counts = np.bincount(np.asarray(archs)[:, 0], minlength=4) / 4000
+    np.testing.assert_allclose(counts, [0, 0.45, 0.45, 0.1], atol=0.03)  # 0.008 is one standard deviation
+    masks.check(space, archs)
+
+
+def test_transitions_by_hand():
+    # States of a chain of 4: 4 × depth + last. b then stop: state 0, then 4 + 2 = 6, then the walk is over.
+    steps = rl.transitions(chain(4), jnp.array([2, 0, 0, 0]), jnp.array([0.0, 0.5, 0.0, 0.0]))
+    np.testing.assert_array_equal(steps.live, [True, True, False, False])
+    np.testing.assert_array_equal(steps.goes_on, [True, False, False, False])
+    np.testing.assert_array_equal(steps.state[:2], [0, 6])
+    np.testing.assert_array_equal((steps.next_state[0], steps.next_choice[0]), (6, 0))
+    np.testing.assert_array_equal(steps.next_legal[0], [True] * 4)
+    # a, b, c, a lives to the end: its last decision is followed by nothing, not by the first state.
+    whole = rl.transitions(chain(4), jnp.array([1, 2, 3, 1]), jnp.zeros(4))
+    np.testing.assert_array_equal(whole.goes_on, [True, True, True, False])
+    np.testing.assert_array_equal(whole.next_legal[2], [True, True, True, False])  # never c after c
+
+
+def test_replayed_rows_are_uniform_over_what_is_there():
+    it = memory.empty(8, 1, jnp.zeros(()))
+    for i in range(3):
+        it = memory.push(it, jnp.array([i]), jnp.float32(10 * i), jnp.array(True))
+    archs, rewards = rl.sample_rows(jax.random.key(0), it, 3000)
+    np.testing.assert_array_equal(rewards, 10 * np.asarray(archs)[:, 0])
+    np.testing.assert_allclose(np.bincount(archs[:, 0], minlength=4) / 3000, [1 / 3] * 3 + [0], atol=0.03)

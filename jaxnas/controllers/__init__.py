@@ -1,8 +1,26 @@
 """Who proposes. A new controller is one file and one line here; the contract suite tests it unasked."""
 
+from jaxnas.controllers.a2c import a2c
+from jaxnas.controllers.distinct import distinct
+from jaxnas.controllers.double_q import double_q
+from jaxnas.controllers.dqn import dqn
+from jaxnas.controllers.ppo import ppo
+from jaxnas.controllers.q_learning import q_learning
 from jaxnas.controllers.random import random
 from jaxnas.controllers.reinforce import reinforce
+from jaxnas.controllers.sarsa import sarsa
 
-REGISTRY = {"random": random, "reinforce": reinforce}
+REGISTRY = {
+    "a2c": a2c,
+    "double_q": double_q,
+    "dqn": dqn,
+    "ppo": ppo,
+    "q_learning": q_learning,
+    "random": random,
+    "reinforce": reinforce,
+    "sarsa": sarsa,
+}
 
-__all__ = ["REGISTRY", "random", "reinforce"]
+__all__ = [
+    "REGISTRY", "a2c", "distinct", "double_q", "dqn", "ppo", "q_learning", "random", "reinforce", "sarsa",
+]  # fmt: skip

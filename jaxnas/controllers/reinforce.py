@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnas import masks, policies, rl
-from jaxnas.errors import InputError
+from jaxnas.errors import require
 from jaxnas.types import Controller, Proposal, PyTree, Space
 
 
@@ -94,7 +94,7 @@ def reinforce(
         advantage = to_go - value
 
         def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
-            log_probs, live = jax.vmap(lambda a, t: policies.unroll(pi, space, params, a, t))(
+            log_probs, live, _ = jax.vmap(lambda a, t: policies.unroll(pi, space, params, a, t))(
                 proposal.arch, proposal.memo["temperature"]
             )
             entropy = jnp.where(live, masks.entropy(log_probs), 0.0)  # [B, T]
@@ -103,12 +103,8 @@ def reinforce(
             return policy_loss - entropy_weight * bonus, rl.masked_mean(entropy, live & valid[:, None])
 
         (value_of_loss, entropy), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
-            updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        learned = (optax.apply_updates(state.params, updates), optimizer_state)
-        # A round without a single valid row must not move Adam's moments either.
-        params, optimizer_state = jax.tree.map(
-            lambda new, old: jnp.where(jnp.any(valid), new, old), learned, (state.params, state.optimizer)
+        params, optimizer_state = rl.descend(
+            optimizer, gradient, state.params, state.optimizer, jnp.any(valid)
         )
         metrics = {
             "loss": value_of_loss,
@@ -125,7 +121,8 @@ def reinforce(
 def _check(
     batch_size: int, units: int, rate: float, decay: float, temp: float, temp_decay: float, floor: float
 ) -> None:
-    for name, value, good, takes in (
+    require(
+        "controller",
         ("batch_size", batch_size, batch_size >= 1, "1 or more"),
         ("units", units, units >= 1, "1 or more"),
         ("learning_rate", rate, rate > 0, "a positive number"),
@@ -133,6 +130,4 @@ def _check(
         ("temperature", temp, temp > 0, "a positive number"),
         ("temperature_decay", temp_decay, 0 < temp_decay <= 1, "a number in (0, 1]"),
         ("temperature_floor", floor, floor > 0, "a positive number"),
-    ):
-        if not good:
-            raise InputError(f"controller.{name}: got {value}; it takes {takes}")
+    )

@@ -1,7 +1,9 @@
 """Architecture → child network. A new network is one file and one line here, under its space's name."""
 
 from jaxnas.networks.blocks import blocks
+from jaxnas.networks.cnn_mdp import cnn_mdp
+from jaxnas.networks.metaqnn import metaqnn
 
-REGISTRY = {"blocks": blocks}
+REGISTRY = {"blocks": blocks, "cnn_mdp": cnn_mdp, "metaqnn": metaqnn}
 
-__all__ = ["REGISTRY", "blocks"]
+__all__ = ["REGISTRY", "blocks", "cnn_mdp", "metaqnn"]

@@ -14,7 +14,16 @@ from tests.helpers import SPACES, assert_identical, differs, is_key, takes, to_n
 B = 4
 VARIANTS = {
     **{name: (name, {}) for name in REGISTRY},
+    "expected_sarsa": ("sarsa", {"expected": True, "replays": 3}),
+    "q_learning_without_replay": ("q_learning", {"replays": 0, "epsilon": (0.5,), "epsilon_networks": (1,)}),
     "reinforce_one_step": ("reinforce", {"feedback": False, "baseline": "none", "entropy_weight": 0.1}),
+    "a2c_free_logits": (
+        "a2c",
+        {"policy": "free_logits", "normalize_advantage": True, "entropy_weight": 0.1, "gae_lambda": 0.9},
+    ),
+    "ppo_rollout": ("ppo", {"policy": "free_logits", "rollout": 2 * B, "minibatch_size": 4}),
+    "ppo_nasnet": ("ppo", {"policy": "free_logits", "baseline": "ema", "entropy_weight": 1e-5}),
+    "dqn_double": ("dqn", {"double": True, "replay_size": 6, "max_gradient_norm": 1.0}),
     "reinforce_free_logits": (
         "reinforce",
         {
