@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from orbax.checkpoint import v1 as ocp
+from safetensors.numpy import save as save_arrays
 
 from jaxnas.errors import InputError
 from jaxnas.types import PyTree
@@ -96,6 +97,14 @@ def _read(checkpoints: ocp.training.Checkpointer, step: int, template: PyTree) -
         logging.disable(level)
         sys.unraisablehook = hook
     return None
+
+
+def to_safetensors(params: PyTree, metadata: dict[str, str]) -> bytes:
+    """Parameters as a safetensors file, {path with slashes: array}."""
+    flat = {
+        _name(path): np.ascontiguousarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    return save_arrays(flat, metadata)
 
 
 def digest(tree: PyTree) -> str:

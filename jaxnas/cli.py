@@ -1,4 +1,4 @@
-"""The command line: search, resume, report, list, cache.
+"""The command line: search, resume, sample, retrain, report, list, cache.
 
 Bad input ends in one line on stderr and exit code 2; an interrupt in a saved run and exit code 128 + signal.
 """
@@ -19,6 +19,8 @@ from jaxnas.errors import InputError
 EXAMPLES = {
     "search": "jaxnas search configs/quickstart.toml --search.budget 40 --controller.learning-rate 0.02",
     "resume": "jaxnas resume checkpoints/quickstart --budget 200",
+    "sample": "jaxnas sample checkpoints/quickstart -n 50",
+    "retrain": "jaxnas retrain checkpoints/quickstart --top 5",
     "report": "jaxnas report checkpoints/rlmednas_random checkpoints/rlmednas_masked",
     "list": "jaxnas list controllers",
     "cache": "jaxnas cache clear",
@@ -76,6 +78,18 @@ def _parser() -> argparse.ArgumentParser:
     resume = command("resume", "Go on with a run from its last checkpoint.")
     resume.add_argument("run", type=Path, help="the run's folder")
     resume.add_argument("--budget", type=int, help="trials in all; by default what the run began with")
+    sample = command("sample", "Measure networks that a run's policy proposes, and its greedy one.")
+    sample.add_argument("run", type=Path, help="the run's folder")
+    sample.add_argument("-n", type=int, default=50, help="how many networks (default: 50)")
+    retrain = command(
+        "retrain", "Train a run's best architectures for longer; measure them on the test split."
+    )
+    retrain.add_argument("run", type=Path, help="the run's folder")
+    retrain.add_argument("--top", type=int, default=10, help="how many distinct architectures (default: 10)")
+    retrain.add_argument("--epochs", type=int, help="at most; by default twice the search's")
+    retrain.add_argument(
+        "--final", action="store_true", help="train on the validation images too, for all of the epochs"
+    )
     report = command("report", "Compare runs: print a table, write figures.")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     report.add_argument("--out", type=Path, help="where the figures go; by default the first run's folder")
@@ -122,17 +136,7 @@ def _resume(options: argparse.Namespace, _: list[str]) -> int:
     folder = options.run
     environment.read(folder)
     with run.owned(folder):
-        path = folder / "config.toml"
-        flags = [] if options.budget is None else ["--search.budget", str(options.budget)]
-        settings = config.load(path, flags)
-        if lines := config.differences(config.load(folder / ".config.toml"), settings):
-            raise InputError(
-                f"{path}: does not fit the run that it began: {lines[0]}; undo that, or start a new run"
-            )
-        runtime = settings.runtime
-        environment.prepare(
-            cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=folder
-        )
+        settings = _reopen(folder, [] if options.budget is None else ["--search.budget", str(options.budget)])
         searches = _searches(settings, config.build(settings))
         for each in searches:
             run.check_budget(folder / each.folder, each.stop.budget)
@@ -141,6 +145,22 @@ def _resume(options: argparse.Namespace, _: list[str]) -> int:
                 f"jaxnas: {folder}: {', '.join(changes)}: results may differ in their bits", file=sys.stderr
             )
         return _execute(searches, folder)
+
+
+def _reopen(folder: Path, flags: list[str]) -> Any:
+    """The configuration of the run in `folder`, with JAX set up as it was when the run began."""
+    from jaxnas import config, environment
+
+    environment.read(folder)
+    path = folder / "config.toml"
+    settings = config.load(path, flags)
+    if lines := config.differences(config.load(folder / ".config.toml"), settings):
+        raise InputError(
+            f"{path}: does not fit the run that it began: {lines[0]}; undo that, or start a new run"
+        )
+    runtime = settings.runtime
+    environment.prepare(cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=folder)
+    return settings
 
 
 class _One(NamedTuple):
@@ -229,6 +249,40 @@ def _execute(searches: list[_One], folder: Path) -> int:
     return 0
 
 
+def _sample(options: argparse.Namespace, _: list[str]) -> int:
+    from jaxnas import config, environment, progress, run, sampling
+
+    if options.n < 1:
+        raise InputError(f"-n: got {options.n}; it takes 1 or more")
+    environment.read(options.run)
+    with run.owned(options.run):
+        settings = _reopen(options.run, [])
+        parts = config.build(settings)
+        state = run.latest(options.run, _searches(settings, parts)[0].search, settings.search.seed)
+        with progress.Counter("sampled", options.n) as counter:
+            rows, greedy = sampling.execute(options.run, parts, state, options.n, counter.update)
+        progress.show_samples(sampling.summary(rows), greedy[0])
+    return 0
+
+
+def _retrain(options: argparse.Namespace, _: list[str]) -> int:
+    from jaxnas import data, environment, ledger, progress, retraining, run
+
+    if options.top < 1:
+        raise InputError(f"--top: got {options.top}; it takes 1 or more")
+    environment.read(options.run)
+    with run.owned(options.run):
+        settings = retraining.settings_of(_reopen(options.run, []), options.final, options.epochs)
+        trials = ledger.read(options.run / "trials.csv")
+        dataset = data.load(**vars(settings.data))
+        with progress.Counter("trained", options.top + 1) as counter:
+            folder, rows = retraining.execute(
+                options.run, settings, dataset, trials, options.top, final=options.final, watch=counter.update
+            )
+        progress.show_retrained(folder, rows)
+    return 0
+
+
 def _report(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnas import report
 
@@ -293,6 +347,8 @@ def _version() -> str:
 COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "search": _search,
     "resume": _resume,
+    "sample": _sample,
+    "retrain": _retrain,
     "report": _report,
     "list": _list,
     "cache": _cache,

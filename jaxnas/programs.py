@@ -150,9 +150,8 @@ class Programs:
                 function, mesh=place.mesh, in_specs=specs, out_specs=specs[0], check_vma=False
             )
         lowered = jax.jit(function).lower(each, shared)
-        compiled = lowered.compile(
-            None if self.level is None else {"xla_backend_optimization_level": self.level}
-        )
+        options: Any = None if self.level is None else {"xla_backend_optimization_level": self.level}
+        compiled = lowered.compile(options)
         cached = getattr(_hits, "count", 0) - hits
         self.count(programs=1, cached=cached, compile_seconds=time.perf_counter() - began)
         memory = compiled.memory_analysis()

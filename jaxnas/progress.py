@@ -1,19 +1,24 @@
 """What a person sees of a search: a live line in a terminal, one line a round elsewhere, the end of it."""
 
+import csv
 import dataclasses
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from jaxnas import config, loop, run
 from jaxnas.types import Split
+
+SHOWN = ("_accuracy", "_mae")  # of the retrained networks' measures
 
 
 class Display:
@@ -85,6 +90,79 @@ class Display:
                 ),
             )
         )
+
+
+class Counter:
+    """Shows how many of so many are done; a line each where there is no terminal."""
+
+    def __init__(self, verb: str, total: int):
+        self.verb, self.total, self.done, self.began = verb, total, 0, time.perf_counter()
+        self.console = _console()
+        self.live = Live(
+            get_renderable=self._line, console=self.console, refresh_per_second=2, transient=True
+        )
+
+    def __enter__(self) -> "Counter":
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.live.stop()
+
+    def update(self, done: int) -> None:
+        """Take note of what is done."""
+        self.done = done
+        if not self.console.is_terminal:
+            self.console.print(self._line())
+
+    def _line(self) -> str:
+        return f"{self.verb} {self.done}/{self.total}  {_clock(time.perf_counter() - self.began)}"
+
+
+def show_samples(summary: list[tuple[str, int, float, float, float, float]], greedy: dict[str, str]) -> None:
+    """Print what a policy proposes: each measure's mean and spread, and the greedy network."""
+    console = _console()
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for heading in ("measure", "n", "mean", "std", "least", "most"):
+        table.add_column(heading, justify="left" if heading == "measure" else "right")
+    for name, n, *values in summary:
+        table.add_row(name, str(n), *(f"{value:.6g}" for value in values))
+    console.print(table)
+    measured = "  ".join(
+        f"{name} {greedy[name]}" for name in ("accuracy", "params", "reward") if greedy.get(name)
+    )
+    console.print(f"greedy: {greedy['architecture']}  {measured or greedy['reason']}")
+
+
+def show_retrained(folder: Path, rows: list[dict[str, str]]) -> None:
+    """Print the retrained networks, the hand-designed one last, the ensemble and the confusion matrix."""
+    console = _console()
+    kept = ("name", "params", "epochs", "searched_reward", *(n for n in rows[0] if n.endswith(SHOWN)))
+    _print_table(console, [list(kept), *([_short(row[name]) for name in kept] for row in rows)])
+    for row in rows:
+        console.print(f"{row['name']}: {row['architecture']}{'  ' + row['reason'] if row['reason'] else ''}")
+    for name in ("ensemble", "confusion"):
+        path = folder / f"{name}.csv"
+        if path.exists():
+            console.print()
+            _print_table(
+                console,
+                [[_short(x) for x in line] for line in csv.reader(path.read_text("utf-8").splitlines())],
+            )
+    console.print(f"\nAll of it lies in {folder}.")
+
+
+def _short(text: str) -> str:
+    """A number of a ledger with four decimals at most."""
+    return f"{float(text):.4f}" if re.fullmatch(r"-?\d+\.\d{5,}", text) else text
+
+
+def _print_table(console: Console, rows: list[list[str]]) -> None:
+    table = Table(*rows[0], box=box.SIMPLE_HEAD, show_edge=False)
+    for row in rows[1:]:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _console() -> Console:

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from safetensors.numpy import save as to_safetensors
 
 from jaxnas import checkpoint, ledger, loop, masks
 from jaxnas.errors import InputError
@@ -90,6 +89,21 @@ def check_budget(folder: Path, budget: int) -> None:
         raise InputError(
             f"search.budget: found {budget}; {folder} already has {done} trials, it takes {done} or more"
         )
+
+
+def latest(folder: Path, search: loop.Search, seed: int) -> loop.SearchState:
+    """The state of the run in `folder` after its last checkpoint.
+
+    Raises:
+      InputError: it has none that fits the search.
+    """
+    fresh = search.init(jax.random.key(seed))
+    with contextlib.closing(checkpoint.open_folder(folder / "state")) as checkpoints:
+        steps = [c.step for c in checkpoints.checkpoints]
+        restored = checkpoint.restore(checkpoints, fresh, max(steps)) if steps else None
+    if restored is None:
+        raise InputError(f"{folder}: no checkpoint to read the policy from; `jaxnas resume {folder}` first")
+    return restored[1]
 
 
 def execute(
@@ -340,11 +354,9 @@ def _write_best(
     best.mkdir(exist_ok=True)
     weights = search.evaluator.weights(state.evaluator, lane) if search.evaluator.weights else None
     if weights is not None:
-        flat = {
-            jax.tree_util.keystr(path, simple=True, separator="/"): np.ascontiguousarray(leaf)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(weights)
-        }
-        content = to_safetensors(flat, {"trial": str(about["trial"])})  # its order of several is random
+        content = checkpoint.to_safetensors(
+            weights, {"trial": str(about["trial"])}
+        )  # its order of several is random
         ledger.write_atomic(best / "weights.safetensors", content)
     ledger.write_atomic(best / "architecture.json", (json.dumps(about, indent=2) + "\n").encode())
 

@@ -61,6 +61,7 @@ class Trainer(NamedTuple):
     finish: Callable  # (structure, key, knobs, Carry, seen) → Fitted; seen: validation (images, labels)
     fit: Callable  # (structure, key, knobs, images, labels, orders, seen) → Fitted: all of it
     live: Callable  # Carry → bool []: it has not ended
+    predict: Callable  # (structure, knobs, params, images uint8 [N,H,W,C]) → outputs float32 [N, O]
     rates: dict[str, Any]  # the knobs that are not the network's
     batch_size: int
     steps: int  # S; the rest of a shuffle that does not fill a batch is left out
@@ -282,7 +283,7 @@ def make(
 
     rates = {"learning_rate": np.float32(learning_rate), "weight_decay": np.float32(weight_decay)}
     passes = epochs + restarts
-    return Trainer(begin, advance, close, run, finish, fit, live, rates, batch_size, steps, passes)
+    return Trainer(begin, advance, close, run, finish, fit, live, predict, rates, batch_size, steps, passes)
 
 
 def augment(key: jax.Array, images: jax.Array, crop: int, flip: bool) -> jax.Array:  # uint8 [N,H,W,C], same

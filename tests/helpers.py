@@ -1,5 +1,6 @@
 """What several test modules need: small spaces and data sets, and comparisons to the bit."""
 
+import functools
 import inspect
 import itertools
 from typing import NamedTuple
@@ -12,6 +13,9 @@ from jaxnas import masks
 from jaxnas.errors import InputError
 from jaxnas.spaces import blocks, cnn_mdp, metaqnn
 from jaxnas.types import Dataset, Space, Split
+
+# For what no optimization of machine code can break; promises about bits take jax.jit itself.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 FORBID = ({"filters": 128}, {"filters": 64, "kernel": 5})
 

@@ -630,24 +630,44 @@ def run_on(devices, kind):
     return RUNS / f"{kind}{devices}"
 
 
-def test_programs_serve_many_trials_and_the_next_process(tmp_path):
-    """200 random architectures of two blocks: one program a structure, and a second process compiles none."""
+@pytest.mark.parametrize("trials", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_programs_serve_many_trials_and_the_next_process(trials, tmp_path):
+    """Random architectures of two blocks: one program a structure, and a second process compiles none."""
     (tmp_path / "two_blocks.toml").write_text(TWO_BLOCKS)
     for name in ("first", "second"):
-        finish(start("search", "two_blocks.toml", "--search.name", name))
+        finish(start("search", "two_blocks.toml", "--search.name", name, "--search.budget", str(trials)))
     with (RUNS / "second" / "timings.csv").open() as file:
         timing = list(csv.DictReader(file))[-1]
     shapes = {
         tuple(row[f"{what}_{i}"] for what in ("filters", "kernel") for i in (1, 2))
         for row in rows(RUNS / "second")
     }
-    assert len(rows(RUNS / "second")) == 200
-    assert 10 < int(timing["programs"]) <= len(shapes) == 16
+    assert len(rows(RUNS / "second")) == trials
+    assert 5 < int(timing["programs"]) <= len(shapes) <= 16
     assert timing["cached"] == timing["programs"]
     assert_same(RUNS / "first", RUNS / "second")
     costs = list(csv.DictReader((RUNS / "first" / "costs.csv").read_text().splitlines()))
-    assert [row["trial"] for row in costs] == [str(i) for i in range(200)]
+    assert [row["trial"] for row in costs] == [str(i) for i in range(trials)]
     assert all(float(row["train_seconds"]) > 0 and float(row["peak_bytes"]) > 0 for row in costs)
+
+
+def test_sample_and_retrain(capsys):
+    jaxnas("search", "trained.toml", "--search.budget", "4")
+    jaxnas("search", "mock.toml")
+    capsys.readouterr()
+    assert jaxnas("sample", RUNS / "mock", "-n", "5") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("sampled 4/5")
+    assert "greedy: C(" in out
+    assert jaxnas("retrain", RUNS / "trained", "--top", "1") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("trained 1/2")
+    assert "baseline: C(32,3,1)" in out
+    assert_refused(capsys, "sample", RUNS / "mock", "-n", "0", match="-n: got 0; it takes 1 or more")
+    assert_refused(capsys, "retrain", RUNS / "mock", match="'mock' trains no networks")
+    assert_refused(capsys, "retrain", RUNS / "trained", "--top", "0", match="--top: got 0")
+    assert_refused(capsys, "retrain", RUNS / "trained", "--epochs", "9", match="made with other settings")
+    assert_refused(capsys, "sample", RUNS / "none", match="none")
 
 
 def test_the_cache_is_shown_and_cleared(capsys, monkeypatch, tmp_path):

@@ -18,6 +18,7 @@ FLOORS = (
     ("loop",),
     ("checkpoint", "ledger", "run", "report", "export", "gym"),
     ("config",),
+    ("sampling", "retraining"),
     ("api", "cli", "progress"),
 )
 # On one floor, but a run is made of these two, commands draw their progress, and the cache is one folder.

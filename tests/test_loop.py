@@ -275,6 +275,7 @@ def last_50(name, **options):
     return np.asarray(run(jax.random.split(jax.random.key(0), 20))).reshape(20, -1)[:, -50:].mean(axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [("a2c", {"units": 16}), ("ppo", {"units": 16}), ("dqn", {"units": 32, "updates": 16})],

@@ -73,7 +73,8 @@ def trained(
         needs more is halved, a child alone that does has failed.
       padding: width lets children whose structures differ only in width share a program, their layers
         padded with zeros, as far as that costs less than compiling one more.
-      compile_gflops: what a compilation is worth, in 10⁹ operations of training (scripts/bench_padding.py).
+      compile_gflops: what a compilation is worth, in 10⁹ operations of training (`scripts/bench_trainer.py
+        padding` measures it).
       xla_level: XLA's optimization level, 0–3; none is XLA's own.
 
     `limits` {measure: most} of `params` and `flops` reject a child before it is trained.

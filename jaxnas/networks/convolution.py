@@ -165,7 +165,7 @@ def _in_micro_batches(function: Any, size: int, carry: Any, *arrays: Any) -> tup
     return carry, results
 
 
-def _finish(y: jax.Array, bias: jax.Array, spec: Spec) -> jax.Array:
+def _finish(y: Any, bias: jax.Array, spec: Spec) -> jax.Array:
     y = y + bias.reshape(1, 1, 1, -1)
     return jax.nn.relu(y) if spec.relu else y
 

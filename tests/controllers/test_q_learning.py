@@ -252,6 +252,7 @@ def ends(controller):
     return np.asarray(records.reward).reshape(20, 200)[:, -50:].mean(axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABULAR)
 def test_it_beats_random(name):
     """Mean reward of the last 50 of 200 trials over 20 seeds: the 95 % interval of the gain is above 0."""
