@@ -11,8 +11,8 @@ import optax
 
 # The measures of each task, as `measures` returns them.
 NAMES = {
-    "multiclass": ("accuracy", "auc", "loss"),
-    "binary": ("accuracy", "auc", "loss"),
+    "multiclass": ("accuracy", "auc", "loss", "constant"),
+    "binary": ("accuracy", "auc", "loss", "constant"),
     "multi_label": ("accuracy", "auc", "loss"),
     "regression": ("mae", "mse", "loss"),
 }
@@ -60,7 +60,8 @@ def measures(task: str, outputs: np.ndarray, labels: np.ndarray) -> dict[str, fl
     """Host: the measures of a split. Accuracy and AUC lie in 0–1, the loss is unweighted.
 
     The accuracy of a multi-label task is the mean over labels, its AUC likewise; the AUC of a multiclass
-    task is the mean over classes of one against the rest (MedMNIST's definitions).
+    task is the mean over classes of one against the rest (MedMNIST's definitions). `constant` is 1 where
+    one class alone is predicted, whatever the image, else 0.
     """
     from scipy import special  # scipy takes half of the time that jaxnas would take to import
 
@@ -73,14 +74,16 @@ def measures(task: str, outputs: np.ndarray, labels: np.ndarray) -> dict[str, fl
             "accuracy": float(np.mean(x.argmax(-1) == labels)),
             "auc": auc(special.softmax(x, axis=-1), one_hot),
             "loss": float(-np.mean(log_probs[rows, labels])),
+            "constant": float(len(np.unique(x.argmax(-1))) == 1),
         }
     if task in ("binary", "multi_label"):
         target = labels.reshape(x.shape).astype(np.float64)
-        return {
+        found = {
             "accuracy": float(np.mean((x > 0) == (target > 0.5))),
             "auc": auc(x, target),
             "loss": float(np.mean(np.logaddexp(0, x) - x * target)),
         }
+        return found | ({"constant": float(len(np.unique(x > 0)) == 1)} if task == "binary" else {})
     error = x - labels
     mse = float(np.mean(error**2))
     return {"mae": float(np.mean(np.abs(error))), "mse": mse, "loss": mse}

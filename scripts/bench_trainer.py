@@ -1,6 +1,7 @@
 """What the trainer's settings cost and gain on this machine; every figure of docs/benchmarks.md on them.
 
     python scripts/bench_trainer.py stopping   # a group of which half stops after 2 of 10 epochs
+    python scripts/bench_trainer.py choices    # convolutions: matrix products in micro-batches, and without
     python scripts/bench_trainer.py levels     # XLA's optimization levels: compilation and training
     python scripts/bench_trainer.py padding    # what a compilation is worth in training
     python scripts/bench_trainer.py memory     # the process after 1,000 to 10,000 children
@@ -24,15 +25,16 @@ import numpy as np
 
 from jaxnas import networks, programs, spaces, training
 from jaxnas.evaluators import trained
+from jaxnas.networks import convolution
 from jaxnas.types import Dataset, Evaluator, Split
 
 
-def dataset(n: int, side: int, n_validation: int = 500) -> Dataset:
+def dataset(n: int, side: int, n_validation: int = 500, channels: int = 1) -> Dataset:
     rng = np.random.default_rng(0)
 
     def split(n: int) -> Split:
         labels = rng.integers(0, 10, n).astype(np.int32)
-        images = rng.integers(0, 256, (n, side, side, 1), dtype=np.uint8)
+        images = rng.integers(0, 256, (n, side, side, channels), dtype=np.uint8)
         images[:, 0, 0, 0] = labels * 25
         return Split(images, labels)
 
@@ -88,6 +90,41 @@ def stopping(repeats: int) -> None:
         f"8 children of 10 epochs {full:.2f} s; half of them of 2 epochs {half:.2f} s: "
         f"{half / full:.3f} (ideal 0.6)"
     )
+
+
+def choices(repeats: int) -> None:
+    """Children with each choice of the CPU taken back, alternating."""
+    texts = (
+        "C(32,3,1) - P(2,2) - C(64,3,1) - P(2,2) - FC(128) - SM()",
+        "C(64,5,1) - C(64,3,1) - P(3,2) - C(128,3,1) - GAP()",
+    )
+    data = dataset(1280, 32, channels=3)
+    space = spaces.metaqnn(filters=(32, 64, 128), dense=(128,), dense_anywhere=True)
+    arch = np.stack([space.parse(text) for text in texts] * 2)
+    usual = convolution.MICRO_BATCH_BYTES
+    variants = {
+        "as it is": ({}, "auto", usual),
+        "whole batches": ({}, "auto", 2**40),
+        "XLA's convolution": ({}, "xla", usual),
+        "one program at a time": ({"workers": 1}, "auto", usual),
+        "vmap": ({"population": "vmap"}, "auto", usual),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    evaluators = {
+        name: trained(networks.metaqnn(space, (32, 32, 3), 10, lowering=lowering), data, epochs=1, **given)
+        for name, (given, lowering, _) in variants.items()
+    }
+    for number in range(repeats + 1):
+        for name, (_, _, size) in variants.items():
+            convolution.MICRO_BATCH_BYTES = size  # read where a program is traced, in the first turn
+            took = evaluate(evaluators[name], arch)[1]
+            seconds[name] += [took] if number else []
+    convolution.MICRO_BATCH_BYTES = usual
+    least = statistics.median(seconds["as it is"])
+    for name, each in seconds.items():
+        compiled = (evaluators[name].stats or dict)()["compile_seconds"]
+        middle = statistics.median(each)
+        print(f"{name}: {middle:.2f} s, {middle / least:.2f} times; compilation {compiled:.1f} s")
 
 
 def levels(repeats: int) -> None:
@@ -153,7 +190,7 @@ def memory(repeats: int) -> None:
 
 
 def main() -> int:
-    parts = {f.__name__: f for f in (stopping, levels, padding, memory)}
+    parts = {f.__name__: f for f in (stopping, choices, levels, padding, memory)}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", choices=parts)
     parser.add_argument("--repeats", type=int, default=0, help="0: 1 for memory and padding, else 5")

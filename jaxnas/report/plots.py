@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnas.report import svg
+from jaxnas.report import drawing, learning, svg
+from jaxnas.report.curves import pareto, records, rolling_mean, shares
 from jaxnas.report.runs import Run, column, with_twins
 
 LINE_POINTS = 600  # of a line at most: more than can be seen
@@ -30,7 +31,9 @@ def figures(runs: Sequence[Run], *, window: int = 10) -> dict[str, str]:
     `reward`: the mean reward of the last `window` trials, and the best so far. `accuracy_params`: every
     child's accuracy against its size, with the architecture as tooltip, and each run's Pareto front; left
     out where no run measures parameters. `choices`: how often each choice was taken over time, a small
-    plot a decision ("knowledge discovery").
+    plot a decision ("knowledge discovery"). Of the first run alone: `epsilon`, accuracy and constant
+    predictors at each ε; `controller`, what it reports of itself; `size`, depth and parameters over time;
+    `best`, a drawing of the best network.
     """
     pairs, series, number = with_twins(runs), [], Counter()
     names = Counter(run.name for run, _ in pairs)
@@ -42,32 +45,15 @@ def figures(runs: Sequence[Run], *, window: int = 10) -> dict[str, str]:
     drawn = {"reward": _reward(series, window), "choices": _choices(series, window)}
     if any("params" in run.measures for run, _ in pairs):
         drawn["accuracy_params"] = _accuracy_params(series)
-    return drawn
-
-
-def rolling_mean(values: np.ndarray, window: int) -> np.ndarray:  # [N] → [N − window + 1]
-    """The mean of every `window` values in a row without the NaN among them; of all if there are fewer."""
-    window, known = max(1, min(window, len(values))), np.isfinite(values)
-    sums, counts = (np.cumsum(np.append(0.0, v)) for v in (np.where(known, values, 0.0), known))
-    counts = counts[window:] - counts[:-window]
-    return (sums[window:] - sums[:-window]) / np.where(counts > 0, counts, np.nan)
-
-
-def pareto(cost: np.ndarray, value: np.ndarray) -> np.ndarray:  # [N], [N] → [F]
-    """Indices of the points that no other beats, cheapest first; of equal points the first. No NaN."""
-    order = np.lexsort((-value, cost))
-    return order[records(value[order])]
-
-
-def records(values: np.ndarray) -> np.ndarray:  # [N] → [R]
-    """Indices of the values above all before them; NaN is above none."""
-    return np.flatnonzero(values > np.fmax.accumulate(np.append(-np.inf, values))[:-1])
-
-
-def shares(taken: np.ndarray, values: Sequence[str], ends: np.ndarray, window: int) -> np.ndarray:
-    """How often each of V values is among the `window` entries of `taken` before each of P ends → [V, P]."""
-    seen = np.stack([np.append(0, np.cumsum(taken == value)) for value in values])  # [V, N + 1]
-    return (seen[:, ends] - seen[:, ends - window]) / window
+    first = runs[0]
+    name = "accuracy" if "accuracy" in first.measures else "reward"
+    own = {
+        "epsilon": learning.epsilon_figure(first, name),
+        "controller": learning.measures_figure(first),
+        "size": learning.size_figure(first, max(window, len(first.trials["reward"]) // 20)),
+        "best": _best(first),
+    }
+    return drawn | {key: figure for key, figure in own.items() if figure is not None}
 
 
 def _reward(series: Sequence[_Series], window: int) -> str:
@@ -119,6 +105,21 @@ def _measured(run: Run, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     size, value = column(run, "params"), column(run, name)
     known = (size > 0) & np.isfinite(value)
     return run.trials["architecture"][known], size[known], value[known]
+
+
+def _best(run: Run) -> str | None:
+    """The network of the highest reward."""
+    reward = np.where(run.trials["status"] == "ok", column(run, "reward"), np.nan)
+    if not np.isfinite(reward).any():
+        return None
+    at = int(np.nanargmax(reward))
+    measured = [f"trial {at}", f"reward {reward[at]:.4f}"]
+    measured += [
+        f"{name} {column(run, name)[at]:,.6g}" for name in ("accuracy", "params") if name in run.measures
+    ]
+    return drawing.draw(
+        str(run.trials["architecture"][at]), f"The best network of {run.name}", ", ".join(measured)
+    )
 
 
 def _choices(series: Sequence[_Series], window: int) -> str:

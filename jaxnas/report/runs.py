@@ -25,6 +25,7 @@ class Run(NamedTuple):
     choices: tuple[str, ...]  # the columns that are decisions
     measures: tuple[str, ...]  # the columns that are measures
     trials: dict[str, np.ndarray]  # {column: [N]}: trial, round, measures and reward float64, else str
+    rounds: dict[str, np.ndarray]  # {column: float64 [R]}: trials, and what the controller reports
     twin: "Run | None"  # random search with the same budget
 
 
@@ -57,7 +58,7 @@ def read(path: str | Path) -> Run:
     name = path.resolve().name
     whole = all((twin / file).is_file() for file in FILES)
     other = read(twin)._replace(name=f"{name}/twin") if whole else None
-    return Run(name, path, config, controller, choices, measures, table, other)
+    return Run(name, path, config, controller, choices, measures, table, _rounds(path / "rounds.csv"), other)
 
 
 def with_twins(runs: Sequence[Run]) -> list[tuple[Run, bool]]:
@@ -69,6 +70,27 @@ def column(run: Run, name: str) -> np.ndarray:  # → float64 [N]
     """A measure or the reward, NaN where it is not finite; all NaN if the run has none of that name."""
     values = run.trials.get(name, np.full(len(run.trials["reward"]), np.nan))
     return np.where(np.isfinite(values), values, np.nan)
+
+
+def depth(run: Run) -> np.ndarray:  # → float64 [N]
+    """How many decisions each architecture took, a last one that adds no layer left out."""
+    taken = [~np.isin(run.trials[name], ("", "SM()")) for name in run.choices]
+    return np.sum(taken, axis=0, dtype=np.float64) if taken else np.zeros(len(run.trials["reward"]))
+
+
+def _rounds(path: Path) -> dict[str, np.ndarray]:
+    """{column: float64 [R]} of the whole lines of rounds.csv; nothing if there is no such file."""
+    try:
+        lines = path.read_bytes().decode().splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError):
+        return {}
+    header, *rows = csv.reader(line for line in lines if line.endswith("\n")) if lines else [[]]
+    try:
+        numbers = [[float(cell or "nan") for cell in row] for row in rows]
+    except ValueError:
+        return {}
+    whole = [row for row in numbers if len(row) == len(header)]
+    return {name: np.array([row[i] for row in whole]) for i, name in enumerate(header)}
 
 
 def _table(path: Path) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ svg.jaxnas{font:12px system-ui,sans-serif;color:#1f2328;background:#fff}
 .jaxnas .line,.jaxnas .dots{fill:none;stroke:currentColor;stroke-linecap:round;stroke-linejoin:round}
 .jaxnas .dots{stroke-width:6;opacity:.6}
 .jaxnas .line{stroke-width:2;pointer-events:none}.jaxnas .thin{stroke-width:1.1}
+.jaxnas .box{fill:none;stroke:currentColor;stroke-width:1.3;pointer-events:all}
 .jaxnas .c0{color:#0072b2}.jaxnas .c1{color:#d55e00}.jaxnas .c2{color:#009e73}
 .jaxnas .c3{color:#b8588f}.jaxnas .c4{color:#b27a00}.jaxnas .c5{color:#3a9bd9}.jaxnas .twin{color:#78818b}
 .jaxnas .d1 .line{stroke-dasharray:5 4}.jaxnas .d2 .line{stroke-dasharray:1 4}
@@ -131,6 +132,43 @@ def dots(x: Scale, y: Scale, xs: np.ndarray, ys: np.ndarray, title: str = "") ->
     places = "".join(f"M{point}h0" for point in dict.fromkeys(_points(x, y, xs, ys)))
     words = f"<title>{_escape(title)}</title>" if title else ""
     return f'<path class="dots" d="{places}">{words}</path>' if places else ""
+
+
+def box(x: Scale, y: Scale, at: float, five: np.ndarray, title: str = "") -> str:
+    """A box from five quantiles around `at`: whiskers to the first and last, a line at the middle one."""
+    half = min(18.0, abs(float(x.at(1) - x.at(0))) / 4)
+    middle = float(x.at(at))
+    low, lower, median, upper, high = (_n(v) for v in y.at(five).tolist())
+    left, right = _n(middle - half), _n(middle + half)
+    path = (
+        f"M{_n(middle)} {low}V{lower}M{_n(middle)} {upper}V{high}"
+        f"M{left} {lower}H{right}V{upper}H{left}zM{left} {median}H{right}"
+    )
+    words = f"<title>{_escape(title)}</title>" if title else ""
+    return f'<path class="box" d="{path}">{words}</path>'
+
+
+def bars(x: Scale, y: Scale, xs: np.ndarray, ys: np.ndarray) -> str:
+    """A bar from the axis to each of ys."""
+    half = min(18.0, abs(float(x.at(1) - x.at(0))) / 4)
+    base = _n(y.start)
+    parts = [
+        f"M{_n(a - half)} {base}V{_n(b)}H{_n(a + half)}V{base}z"
+        for a, b in zip(x.at(xs).tolist(), y.at(ys).tolist(), strict=True)
+    ]
+    return f'<path fill="currentColor" d="{"".join(parts)}"/>'
+
+
+def rectangle(x: float, y: float, width: float, height: float, colour: str) -> str:
+    """A box with a rim of that colour and a breath of it inside."""
+    size = f'x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}" rx="6"'
+    return f'<rect {size} fill="{colour}" fill-opacity=".12" stroke="{colour}"/>'
+
+
+def arrow(path: str) -> str:
+    """A thin line along a path whose last step is a relative one, h or v, with a head at its end."""
+    head = "m-4 -4l4 4l-4 4" if "h" in path else "m-4 -4l4 4l4 -4"
+    return f'<path class="line thin" d="{path}{head}"/>'
 
 
 def stack(x: Scale, y: Scale, xs: np.ndarray, shares: np.ndarray, colours: Sequence[str]) -> list[str]:

@@ -54,7 +54,7 @@ def together():
 
 def test_measures(together):
     _, measures, weights = together
-    assert set(measures) == {"accuracy", "auc", "loss", "epochs", "params", "flops", "status"}
+    assert set(measures) == {"accuracy", "auc", "loss", "constant", "epochs", "params", "flops", "status"}
     assert measures["epochs"].tolist() == [2] * 5
     assert measures["flops"][0] == 2 * (8 * 8 * 9 * 4 + 4 * 4 * 4 * 3)
     assert (measures["status"] == OK).all()

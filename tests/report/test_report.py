@@ -9,7 +9,7 @@ from rich.console import Console
 
 from jaxnas import report
 from jaxnas.errors import InputError
-from jaxnas.report import plots, svg
+from jaxnas.report import curves, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 HEADER = "trial,round,filters,kernel,architecture,accuracy,params,reward,status,reason"
@@ -144,21 +144,21 @@ def test_write_leaves_whole_files_and_nothing_else(tmp_path):
 
 def test_the_rolling_mean_leaves_failed_trials_out():
     nan = np.nan
-    mean = plots.rolling_mean(np.array([1.0, nan, 3.0, nan, nan, 5.0]), 2)
+    mean = curves.rolling_mean(np.array([1.0, nan, 3.0, nan, nan, 5.0]), 2)
     np.testing.assert_allclose(mean, [1, 3, 3, nan, 5])
-    np.testing.assert_allclose(plots.rolling_mean(np.array([1.0, nan, 3.0]), 10), [2])
-    assert plots.rolling_mean(np.array([]), 10).size == 0
+    np.testing.assert_allclose(curves.rolling_mean(np.array([1.0, nan, 3.0]), 10), [2])
+    assert curves.rolling_mean(np.array([]), 10).size == 0
 
 
 def test_the_pareto_front_by_hand():
     cost, value = np.array([3.0, 1, 2, 2, 4, 1, 5]), np.array([0.7, 0.5, 0.6, 0.4, 0.7, 0.5, 0.9])
-    assert plots.pareto(cost, value).tolist() == [1, 2, 0, 6]
-    assert plots.records(np.array([np.nan, 1, 1, np.nan, 3, 2])).tolist() == [1, 4]
+    assert curves.pareto(cost, value).tolist() == [1, 2, 0, 6]
+    assert curves.records(np.array([np.nan, 1, 1, np.nan, 3, 2])).tolist() == [1, 4]
 
 
 def test_the_shares_by_hand():
     taken = np.array(["a", "b", "b", "", "a"])  # at the fourth the walk had ended
-    result = plots.shares(taken, ["a", "b"], np.array([2, 3, 4, 5]), 2)
+    result = curves.shares(taken, ["a", "b"], np.array([2, 3, 4, 5]), 2)
     np.testing.assert_allclose(result, [[0.5, 0, 0, 0.5], [0.5, 1, 0.5, 0]])
 
 

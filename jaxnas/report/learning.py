@@ -1,0 +1,98 @@
+"""What a controller did while it learned: by ε, by its own measures, by the size of what it proposed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxnas.report import svg
+from jaxnas.report.curves import rolling_mean
+from jaxnas.report.runs import Run, column, depth
+
+LEFT, RIGHT = 66.0, svg.WIDTH - 24.0  # of the plots
+STAGES = 12  # values of ε that are shown apart; more of them are gathered to tenths
+POINTS = 600  # of a line at most
+
+
+def stages(run: Run) -> list[tuple[float, np.ndarray]]:  # [(ε, indices of its trials)]
+    """The trials proposed at each ε, the largest ε first; none where the controller has no ε."""
+    epsilon, rounds = run.rounds.get("epsilon"), run.trials["round"]
+    if epsilon is None or not len(rounds):
+        return []
+    known = rounds < len(epsilon)
+    each = np.full(len(rounds), np.nan)
+    each[known] = epsilon[rounds[known].astype(int)]
+    if len(np.unique(each[np.isfinite(each)])) > STAGES:
+        each = np.ceil(np.round(each * 10, 6)) / 10
+    return [(float(e), np.flatnonzero(each == e)) for e in np.unique(each[np.isfinite(each)])[::-1]]
+
+
+def epsilon_figure(run: Run, name: str) -> str | None:
+    """The distribution of a measure at each ε, and the share of constant predictors; None without an ε."""
+    found, values = stages(run), column(run, name)
+    found = [(e, values[at][np.isfinite(values[at])], at) for e, at in found]
+    found = [each for each in found if len(each[1])]
+    if not found:
+        return None
+    shown = [(i, f"{e:g}") for i, (e, _, _) in enumerate(found)]
+    x = svg.Scale(-0.5, len(found) - 0.5, LEFT, RIGHT, shown)
+    y = svg.linear(np.concatenate([v for _, v, _ in found]), 296, 84)
+    body = [svg.axes(x, y, "ε, from the first trials on the left", name)]
+    for i, (_, v, _) in enumerate(found):
+        mean, counted = f"{np.mean(v):.4f}", f"{len(v)} trials"
+        title = f"ε = {found[i][0]:g}: mean {mean}, median {np.median(v):.4f}, {counted}"
+        body.append(svg.group("c0", [svg.box(x, y, i, np.quantile(v, (0.05, 0.25, 0.5, 0.75, 0.95)), title)]))
+    means = np.array([v.mean() for _, v, _ in found])
+    body.append(svg.group("c1", [svg.line(x, y, np.arange(len(found)), means)]))
+    height, constant = 346.0, column(run, "constant")
+    if np.isfinite(constant).any():
+        y = svg.Scale(0, 1, 470, 390, [(v / 100, f"{v} %") for v in (0, 50, 100)])
+        share = np.array([_mean(constant[at]) for _, _, at in found])
+        body += [svg.axes(x, y), svg.text(16, 372, "share of children that predict one class alone")]
+        body.append(svg.group("c3", [svg.bars(x, y, np.arange(len(found)), share)]))
+        height = 506.0
+    heading = f"{run.name} ({run.controller}); box: quartiles, whiskers: 5 % and 95 %, line: mean"
+    return svg.document(f"{name.capitalize()} by ε", heading, height, body)
+
+
+def measures_figure(run: Run) -> str | None:
+    """What the controller reported each round (entropy, loss, Q-values, ε, …); None if it reports nothing."""
+    names = [n for n in run.rounds if n not in ("round", "trials", "mean_reward", "best_reward")]
+    names = [n for n in names if np.isfinite(run.rounds[n]).any()]
+    if not names:
+        return None
+    body, bottom = _panels([(n, run.rounds["trials"], run.rounds[n]) for n in names], 68)
+    return svg.document("The controller over trials", f"{run.name} ({run.controller})", bottom, body)
+
+
+def size_figure(run: Run, window: int) -> str | None:
+    """Depth and parameters of what was proposed, as rolling means; None where neither varies."""
+    count = np.arange(1, len(run.trials["reward"]) + 1)
+    curves = []
+    for name, values in (("depth, layers", depth(run)), ("parameters", column(run, "params"))):
+        known = values[np.isfinite(values)]
+        if len(known) > 1 and known.min() < known.max():
+            mean = rolling_mean(values, window)
+            curves.append((name, count[len(count) - len(mean) :], mean))
+    if not curves:
+        return None
+    body, bottom = _panels(curves, 68)
+    heading = f"{run.name} ({run.controller}), mean of the last {window} trials"
+    return svg.document("Depth and size over trials", heading, bottom, body)
+
+
+def _panels(curves: Sequence[tuple[str, np.ndarray, np.ndarray]], top: float) -> tuple[list[str], float]:
+    """A small plot for each (name, trials [N], values [N]), in two columns; and where they end."""
+    body, height, pitch = [], 110.0, (svg.WIDTH - 52) / 2
+    for i, (name, trials, values) in enumerate(curves):
+        left, upper = LEFT + pitch * (i % 2), top + 34 + (height + 56) * (i // 2)
+        x = svg.counts(int(trials.max(initial=1)), left, left + pitch - 66, 4)
+        y = svg.linear(values, upper + height, upper)
+        at = np.unique(np.linspace(0, len(values) - 1, min(len(values), POINTS)).round().astype(int))
+        body += [svg.axes(x, y), svg.text(left, upper - 10, name.replace("_", " "))]
+        body.append(svg.group("c0", [svg.line(x, y, trials[at], values[at])]))
+    return body, top + 20 + (height + 56) * -(-len(curves) // 2)
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else 0.0
