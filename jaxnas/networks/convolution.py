@@ -1,20 +1,24 @@
 """Convolution and max pooling that are fast inside a compiled loop, on a CPU too, and cheap to compile.
 
 On a CPU, XLA runs a convolution inside a loop on a slow path, and the gradient of a windowed maximum is
-slow everywhere; here a convolution can be patches × kernel, one matrix product (docs/benchmarks.md).
+slow everywhere; here a convolution can be matrix products: patches × kernel, or Winograd's for 3 × 3 of many
+channels (docs/benchmarks.md).
 """
 
 import functools
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnas.errors import unknown
 
 MICRO_BATCH_BYTES = 8 * 2**20
 MICRO_BATCH_ROWS = 2048  # at least: a matrix product of fewer rows is slow
+TILED_ROWS = 1024  # pixels of a micro-batch that is computed by tiles
 LOWERINGS = ("auto", "gemm", "xla")
 
 
@@ -57,7 +61,7 @@ def conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, spec: Spec) -> jax.Ar
     if spec.lowering == "gemm" and spec.stride == 1:
         return _conv(x, kernel, bias, spec)
     if spec.lowering == "gemm":
-        y = _product(x, kernel, spec)
+        y = _product_of(x, kernel, spec)(x)
     else:
         y = jax.lax.conv_general_dilated(
             x, kernel, (spec.stride,) * 2, spec.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -66,15 +70,17 @@ def conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, spec: Spec) -> jax.Ar
     return _finish(y, bias, spec)
 
 
-# Convolution as a matrix product, in micro-batches whose patches fit the cache: nothing as large as the
-# batch is written but the output and, with pooling, the place of each maximum as a byte. The gradient
-# makes the patches again.
+# Convolution as matrix products, in micro-batches that fit the cache: nothing as large as the batch is
+# written but the output and, with pooling, the place of each maximum as a byte. The gradient makes the
+# patches, or the tiles, again.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, spec: Spec) -> jax.Array:
+    product = _product_of(x, kernel, spec)
+
     def one(_: None, x: jax.Array) -> tuple[None, jax.Array]:
-        y = _product(x, kernel, spec)
+        y = product(x)
         y = y if spec.pool is None else max_pool(y, spec.pool)
         return None, _finish(y, bias, spec)
 
@@ -84,9 +90,10 @@ def _conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, spec: Spec) -> jax.A
 def _conv_forward(x: Any, kernel: Any, bias: Any, spec: Spec) -> tuple[jax.Array, tuple]:
     needs_dx = () if x.perturbed else None  # the first layer's input needs no gradient
     x, kernel, bias = x.value, kernel.value, bias.value
+    product = _product_of(x, kernel, spec)
 
     def one(_: None, x: jax.Array) -> tuple[None, tuple]:
-        y, place = _product(x, kernel, spec), ()
+        y, place = product(x), ()
         if spec.pool is not None:
             y, place = _max_and_place(y, spec.pool)
         return None, (_finish(y, bias, spec), place)
@@ -99,41 +106,53 @@ def _conv_backward(spec: Spec, residuals: tuple, dy: Any) -> tuple:
     x, kernel, y, place, needs_dx = residuals
     k, _, C, F = kernel.shape
     _, H, W, _ = x.shape
-    weights = kernel.reshape(k * k * C, F)
     (top, bottom), (left, right) = pads = jax.lax.padtype_to_pads((H, W), (k, k), (1, 1), spec.padding)
-    # The gradient by x is a convolution too, of dy with the kernel turned around.
-    turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2).reshape(k * k * F, C)
-    around = tuple((k - 1 - low, k - 1 - high) for low, high in pads)
+    extent = H + top + bottom - k + 1, W + left + right - k + 1
     if isinstance(dy, jax.custom_derivatives.SymbolicZero):
         dy = jnp.zeros_like(y)
+    # The gradient by x is a convolution too, of dy with the kernel turned around.
+    around = tuple((k - 1 - low, k - 1 - high) for low, high in pads)
+    turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    tiled = is_tiled(x, kernel)
+    flat, wide = kernel.reshape(k * k * C, F), k * k * C > F
+    if tiled:
+        d_weights, by_x = jnp.zeros((16, C, F), x.dtype), _tiled_product(turned, around)
+    else:
+        d_weights = jnp.zeros((F, k * k * C) if wide else (k * k * C, F), x.dtype)
+        by_x = _patches_product(turned, around)
 
     def one(sums: tuple, x: jax.Array, y: jax.Array, dy: jax.Array, place: Any) -> tuple[tuple, Any]:
-        m, (d_kernel, d_bias) = x.shape[0], sums
+        m, (d_weights, d_bias) = x.shape[0], sums
         if spec.relu:
             dy = jnp.where(y > 0, dy, 0)
         d_bias = d_bias + dy.sum((0, 1, 2))
         if spec.pool is not None:
-            extent = H + top + bottom - k + 1, W + left + right - k + 1
             dy = _unpool(dy, place, spec.pool, *extent)
-        patches, (d_rows, wide) = _patches(x, k, 1, pads)[0], (dy.reshape(-1, F), k * k * C > F)
+        if tiled:
+            tiles, d_tiles = _to_tiles(x, pads), _spread(dy)
+            d_weights = d_weights + jax.lax.dot_general(tiles, d_tiles, (((1,), (1,)), ((0,), (0,))))
+            return (d_weights, d_bias), None if needs_dx is None else by_x(dy)
+        patches, d_rows = _patches(x, k, 1, pads)[0], dy.reshape(-1, F)
         # The longer side last is up to twice as fast; the transposition waits until after the loop.
         pair = (d_rows, patches) if wide else (patches, d_rows)
-        d_kernel = d_kernel + jax.lax.dot_general(*pair, (((0,), (0,)), ((), ())))
+        d_weights = d_weights + jax.lax.dot_general(*pair, (((0,), (0,)), ((), ())))
         if needs_dx is None:
-            return (d_kernel, d_bias), None
+            return (d_weights, d_bias), None
         if k == 1 or F <= C:
-            return (d_kernel, d_bias), (_patches(dy, k, 1, around)[0] @ turned).reshape(m, H, W, C)
+            return (d_weights, d_bias), by_x(dy)
         # With more filters than channels it is cheaper to sum the gradients of the patches: rows, columns.
-        d_patches = (d_rows @ weights.T).reshape(m, *dy.shape[1:3], k, k * C)
+        d_patches = (d_rows @ flat.T).reshape(m, *dy.shape[1:3], k, k * C)
         d_columns = _shifted_sum(d_patches, 1)[:, top : top + H]
         d_columns = d_columns.reshape(m, H, dy.shape[2], k, C)
-        return (d_kernel, d_bias), _shifted_sum(d_columns, 2)[:, :, left : left + W]
+        return (d_weights, d_bias), _shifted_sum(d_columns, 2)[:, :, left : left + W]
 
-    shape = (F, k * k * C) if k * k * C > F else (k * k * C, F)
-    zeros = jnp.zeros(shape, x.dtype), jnp.zeros(F, x.dtype)
-    (d_kernel, d_bias), dx = _in_micro_batches(one, _micro_batch(x, kernel), zeros, x, y, dy, place)
-    d_kernel = d_kernel.T if k * k * C > F else d_kernel
-    return jnp.zeros_like(x) if dx is None else dx, d_kernel.reshape(kernel.shape), d_bias
+    sums = d_weights, jnp.zeros(F, x.dtype)
+    (d_weights, d_bias), dx = _in_micro_batches(one, _micro_batch(x, kernel), sums, x, y, dy, place)
+    if tiled:
+        d_kernel = _transform(d_weights.reshape(4, 4, C, F), WINOGRAD_KERNEL.T)
+    else:
+        d_kernel = (d_weights.T if wide else d_weights).reshape(kernel.shape)
+    return jnp.zeros_like(x) if dx is None else dx, d_kernel, d_bias
 
 
 _conv.defvjp(_conv_forward, _conv_backward, symbolic_zeros=True)
@@ -145,9 +164,16 @@ def _micro_batch(x: jax.Array, kernel: jax.Array) -> int:
     k, _, _, F = kernel.shape
     if jax.default_backend() != "cpu":
         return N
+    if is_tiled(x, kernel):
+        return _divisor(N, min(N, -(-TILED_ROWS // (H * W))))
     image_bytes = x.dtype.itemsize * H * W * ((k * k * C if k > 1 else 0) + 2 * F)
     most = min(N, max(1, MICRO_BATCH_BYTES // image_bytes, -(-MICRO_BATCH_ROWS // (H * W))))
-    return next((m for m in range(most, most // 2, -1) if N % m == 0), most)
+    return _divisor(N, most)
+
+
+def _divisor(n: int, most: int) -> int:
+    """The largest divisor of n up to `most`, if there is one above half of it; else `most`."""
+    return next((m for m in range(most, most // 2, -1) if n % m == 0), most)
 
 
 def _in_micro_batches(function: Any, size: int, carry: Any, *arrays: Any) -> tuple[Any, Any]:
@@ -170,12 +196,25 @@ def _finish(y: Any, bias: jax.Array, spec: Spec) -> jax.Array:
     return jax.nn.relu(y) if spec.relu else y
 
 
-def _product(x: jax.Array, kernel: jax.Array, spec: Spec) -> jax.Array:
+def _product_of(x: jax.Array, kernel: jax.Array, spec: Spec) -> Callable[[jax.Array], jax.Array]:
+    """The convolution with that kernel, [n,H,W,C] → [n,H',W',F], made for images such as x."""
+    window, strides = kernel.shape[:2], (spec.stride,) * 2
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, spec.padding)
+    if spec.stride == 1 and is_tiled(x, kernel):
+        return _tiled_product(kernel, pads)
+    return _patches_product(kernel, pads, spec.stride)
+
+
+def _patches_product(kernel: jax.Array, pads: Any, stride: int = 1) -> Callable[[jax.Array], jax.Array]:
     """Patches × kernel."""
     k, _, C, F = kernel.shape
-    pads = jax.lax.padtype_to_pads(x.shape[1:3], (k, k), (spec.stride,) * 2, spec.padding)
-    patches, H, W = _patches(x, k, spec.stride, pads)
-    return (patches @ kernel.reshape(k * k * C, F)).reshape(x.shape[0], H, W, F)
+    weights = kernel.reshape(k * k * C, F)
+
+    def product(x: jax.Array) -> jax.Array:
+        patches, H, W = _patches(x, k, stride, pads)
+        return (patches @ weights).reshape(x.shape[0], H, W, F)
+
+    return product
 
 
 def _patches(x: jax.Array, k: int, stride: int, pads: Any) -> tuple[jax.Array, int, int]:
@@ -199,6 +238,79 @@ def _joined(parts: list[jax.Array]) -> jax.Array:
 def _every(x: jax.Array, axis: int, start: int, count: int, stride: int) -> jax.Array:
     """`count` slices along an axis, `stride` apart."""
     return jax.lax.slice_in_dim(x, start, start + (count - 1) * stride + 1, stride, axis)
+
+
+# Winograd's F(2 × 2, 3 × 3): with the transforms B, G and A of Lavin & Gray 2016 (section 4.1,
+# https://arxiv.org/abs/1509.09308), Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A makes 2 × 2 pixels of a tile d of 4 × 4
+# with 16 multiplications a channel, where patches take 36.
+
+WINOGRAD_CHANNELS = 32  # in and out, at least: below, the products are too narrow
+WINOGRAD_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)  # G
+
+
+def is_tiled(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether a convolution of stride 1 is computed by tiles: 3 × 3, many channels, more than one image.
+
+    A single image, on which operations are counted, is not.
+    """
+    k, _, C, F = kernel.shape
+    return k == 3 and x.shape[0] > 1 and min(C, F) >= WINOGRAD_CHANNELS and x.dtype == jnp.float32
+
+
+def _tiled_product(kernel: jax.Array, pads: Any) -> Callable[[jax.Array], jax.Array]:
+    """The convolution by tiles."""
+    _, _, C, F = kernel.shape
+    weights = _transform(kernel, WINOGRAD_KERNEL).reshape(16, C, F)
+
+    def product(x: jax.Array) -> jax.Array:
+        H, W = (n + sum(pad) - 2 for n, pad in zip(x.shape[1:3], pads, strict=True))
+        made = jax.lax.dot_general(_to_tiles(x, pads), weights, (((2,), (1,)), ((0,), (0,))))
+        made = made.reshape(4, 4, x.shape[0], -(-H // 2), -(-W // 2), F)
+        columns = [_combine(made[:, j]) for j in range(4)]  # Aᵀ M, then A
+        pairs = [_combine([column[i] for column in columns]) for i in range(2)]
+        rows = jnp.stack([jnp.stack(pair, axis=3) for pair in pairs], axis=2)
+        n, h, _, w, _, _ = rows.shape
+        return rows.reshape(n, 2 * h, 2 * w, F)[:, :H, :W]
+
+    return product
+
+
+def _to_tiles(x: jax.Array, pads: Any) -> jax.Array:
+    """[n,H,W,C] → Bᵀ d B of every tile, [16, tiles, C]."""
+    (top, bottom), (left, right) = pads
+    H, W = x.shape[1] + top + bottom - 2, x.shape[2] + left + right - 2
+    h, w = -(-H // 2), -(-W // 2)
+    x = jnp.pad(x, ((0, 0), (top, bottom + 2 * h - H), (left, right + 2 * w - W), (0, 0)))
+
+    def along(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
+        d = [_every(x, axis, i, count, 2) for i in range(4)]
+        return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+
+    tiles = [tile for row in along(x, 1, h) for tile in along(row, 2, w)]
+    return jnp.stack([tile.reshape(-1, x.shape[3]) for tile in tiles])
+
+
+def _spread(dy: jax.Array) -> jax.Array:
+    """[n,H,W,F] → A dy Aᵀ of every 2 × 2 pixels, [16, tiles, F]: the adjoint of Aᵀ M A."""
+    _, H, W, F = dy.shape
+    dy = jnp.pad(dy, ((0, 0), (0, H % 2), (0, W % 2), (0, 0)))
+
+    def along(x: jax.Array, axis: int) -> list[jax.Array]:
+        count = x.shape[axis] // 2
+        a, b = _every(x, axis, 0, count, 2), _every(x, axis, 1, count, 2)
+        return [a, a + b, a - b, -b]
+
+    tiles = [tile for row in along(dy, 1) for tile in along(row, 2)]
+    return jnp.stack([tile.reshape(-1, F) for tile in tiles])
+
+
+def _combine(m: Any) -> tuple[jax.Array, jax.Array]:
+    """Aᵀ: four rows to two."""
+    return m[0] + m[1] + m[2], m[1] - m[2] - m[3]
+
+
+def _transform(kernel: jax.Array, matrix: np.ndarray) -> jax.Array:  # [a,a,C,F], [b,a] → [b,b,C,F]
+    return jnp.einsum("ui,vj,ijcf->uvcf", matrix, matrix, kernel)
 
 
 def _shifted_sum(x: jax.Array, axis: int) -> jax.Array:

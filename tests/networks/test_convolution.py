@@ -80,6 +80,45 @@ def test_every_spec_agrees_with_xla(stride, padding, relu, pool):
     close(value_and_gradients(convolution.conv, *given, spec._replace(lowering="xla")), expected)
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize(
+    ("shape", "filters"), [((4, 8, 8, 32), 32), ((3, 7, 5, 32), 40), ((5, 6, 9, 40), 32), ((2, 3, 3, 32), 32)]
+)
+def test_tiles_agree_with_xla(shape, filters, padding, monkeypatch):
+    """Winograd's, over even and odd extents, in micro-batches of one image and of all."""
+    given = parts(shape, 3, filters)
+    spec = Spec("gemm", padding=padding, relu=True, pool=Pool(2, 2) if min(shape[1:3]) > 5 else None)
+    assert convolution.is_tiled(*given[:2])
+    expected = value_and_gradients(reference, *given, spec)
+    for rows in (1, 10_000):
+        monkeypatch.setattr(convolution, "TILED_ROWS", rows)
+        assert convolution._micro_batch(*given[:2]) == (1 if rows == 1 else shape[0])
+        found = value_and_gradients(convolution.conv, *given, spec)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * float(jnp.abs(b).max()))
+
+
+def test_a_tile_by_hand():
+    """F(2 × 2, 3 × 3) of one channel: sums of nine neighbours, exact in these numbers."""
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    made = convolution._tiled_product(jnp.ones((3, 3, 1, 1)), ((0, 0), (0, 0)))(x)
+    np.testing.assert_array_equal(made[0, :, :, 0], [[45, 54], [81, 90]])
+
+
+def test_what_is_computed_by_tiles():
+    """3 × 3 of many channels in float32; a single image, on which operations are counted, is not."""
+
+    def is_tiled(shape, k, filters, dtype=jnp.float32):
+        return convolution.is_tiled(jnp.zeros(shape, dtype), jnp.zeros((k, k, shape[-1], filters)))
+
+    assert is_tiled((2, 8, 8, 32), 3, 32)
+    assert not is_tiled((1, 8, 8, 32), 3, 32)
+    assert not is_tiled((2, 8, 8, 32), 5, 32)
+    assert not is_tiled((2, 8, 8, 31), 3, 32)
+    assert not is_tiled((2, 8, 8, 32), 3, 31)
+    assert not is_tiled((2, 8, 8, 32), 3, 32, jnp.bfloat16)
+
+
 @pytest.mark.parametrize("images, at_once", [(8, 2), (7, 3)])  # a micro-batch that divides the batch; a rest
 @pytest.mark.parametrize("filters", [3, 20])  # fewer and more than the channels: either way to the gradient
 @pytest.mark.parametrize("pool", [None, Pool(3, 2)], ids=str)
