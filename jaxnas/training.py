@@ -19,6 +19,8 @@ from jaxnas import tasks
 from jaxnas.errors import InputError
 from jaxnas.types import Network, PyTree
 
+RATES = ("learning_rate", "weight_decay")  # knobs, which share a program; all other options are structure
+
 
 class Carry(NamedTuple):
     """A child in training. `best` is None unless the recipe wants the weights of the best epoch."""
@@ -148,11 +150,18 @@ def make(
     def live(carry: Carry) -> jax.Array:
         return carry.finite & ~carry.stopped & (carry.epoch < epochs)
 
-    def apply(params: PyTree, structure: Any, knobs: PyTree, images: jax.Array, key: Any) -> jax.Array:
+    def apply(
+        params: PyTree, structure: Any, knobs: PyTree, images: jax.Array, key: Any
+    ) -> tuple[jax.Array, PyTree]:  # → outputs; with a key, the statistics that the network collects, or None
         x = (images.astype(jnp.float32) / 255 - mean) / std
         if precision == "bfloat16":
+            exact = {"statistics": params["statistics"]} if network.train else {}
             x, params = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (x, params))
-        return network.apply(params, structure, knobs["network"], x, key).astype(jnp.float32)
+            params = {**params, **exact} if exact else params
+        if network.train is None or key is None:
+            return network.apply(params, structure, knobs["network"], x, key).astype(jnp.float32), None
+        outputs, kept = network.train(params, structure, knobs["network"], x, key)
+        return outputs.astype(jnp.float32), kept
 
     def draw(structure: Any, key: jax.Array, knobs: PyTree, restarts: Any) -> tuple[PyTree, PyTree]:
         params = network.init(
@@ -190,18 +199,21 @@ def make(
             if crop or flip:
                 x = augment(jax.random.fold_in(jax.random.fold_in(key, 2), carry.step), x, crop, flip)
 
-            def loss(params: PyTree) -> jax.Array:
-                outputs = apply(params, structure, knobs, x, key_step)
-                return tasks.loss(task, outputs, y, loss_weights)
+            def loss(params: PyTree) -> tuple[jax.Array, PyTree]:
+                outputs, kept = apply(params, structure, knobs, x, key_step)
+                return tasks.loss(task, outputs, y, loss_weights), kept
 
-            value, gradient = jax.value_and_grad(loss)(carry.params)
+            (value, kept), gradient = jax.value_and_grad(loss, has_aux=True)(carry.params)
             with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
                 rate = knobs["learning_rate"] * factor(carry.step)
                 rate = rate * jnp.float32(restart_factor) ** carry.restarts if restarts else rate
                 tx = make_optimizer(rate, knobs["weight_decay"])
                 updates, state = tx.update(gradient, carry.optimizer, carry.params)
+            params: Any = optax.apply_updates(carry.params, updates)
+            if kept is not None:
+                params = {**params, "statistics": kept}
             return carry._replace(
-                params=optax.apply_updates(carry.params, updates),
+                params=params,
                 optimizer=state,
                 step=carry.step + 1,
                 finite=carry.finite & jnp.isfinite(value),
@@ -219,7 +231,7 @@ def make(
         n = images.shape[0]
         size = min(batch_size, n)
         rows = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
-        outputs = jax.lax.map(lambda at: apply(params, structure, knobs, images[at], None), rows)
+        outputs = jax.lax.map(lambda at: apply(params, structure, knobs, images[at], None)[0], rows)
         return outputs.reshape(rows.size, -1)[:n]
 
     def close(structure: Any, key: jax.Array, knobs: PyTree, carry: Carry, seen: tuple) -> Carry:
@@ -301,8 +313,10 @@ def augment(key: jax.Array, images: jax.Array, crop: int, flip: bool) -> jax.Arr
 
 @functools.lru_cache(maxsize=4096)
 def count_params(network: Network, structure: Any) -> int:
-    """How many trainable parameters a structure has, from shapes alone."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(_shapes(network, structure)))
+    """How many trainable parameters a structure has, from shapes alone; statistics are not trained."""
+    shapes = _shapes(network, structure)
+    trained = {k: v for k, v in shapes.items() if k != "statistics"} if network.train else shapes
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(trained))
 
 
 def count_flops(network: Network, structure: Any, knobs: PyTree, image_shape: tuple[int, ...]) -> int:

@@ -50,6 +50,9 @@ class Network(NamedTuple):
     widen: Callable | None = None  # host: Structure → ever wider Structures
     pad: Callable | None = None  # host: (Structure, Knobs) → Knobs of that child in a wider Structure
     crop: Callable | None = None  # host: (params of the wider one, Structure) → params
+    # Statistics that training collects and nothing optimizes: params["statistics"].
+    train: Callable | None = None  # as apply, with a key → (outputs, the new statistics)
+    recipe: Callable | None = None  # host: arch → {option of the trainer: what the architecture decides}
 
 
 class Proposal(NamedTuple):

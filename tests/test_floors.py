@@ -21,13 +21,15 @@ FLOORS = (
     ("sampling", "retraining"),
     ("api", "cli", "progress"),
 )
-# On one floor, but a run is made of these two, commands draw their progress, and the cache is one folder.
+# On one floor, but a run is made of these two, commands draw their progress, the cache is one folder, and a
+# network reads its space's notation.
 ALLOWED = {
     ("data", "environment"),
     ("run", "checkpoint"),
     ("run", "ledger"),
     ("cli", "api"),
     ("cli", "progress"),
+    ("networks", "spaces"),
 }
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

@@ -28,6 +28,13 @@ from jaxnas.types import (
 )
 
 
+class _Group(NamedTuple):
+    """What children have in common that share a program."""
+
+    structure: Any
+    chosen: tuple[tuple[str, Any], ...]  # options of the trainer that the architecture decides
+
+
 class _Child(NamedTuple):
     """One training of one lane."""
 
@@ -96,13 +103,20 @@ def trained(
     mapped = population == "map" or (population == "auto" and on_cpu)
     constant = tasks.constant_accuracy(task, validation.labels)
     axis = None if mapped else programs.AXIS
-    trainer = training.make(network, task, dataset.class_weights, len(train.images), constant, axis, **recipe)
-    steps, batch_size = trainer.steps, trainer.batch_size
+
+    @functools.cache
+    def trainer_of(chosen: tuple[tuple[str, Any], ...]) -> training.Trainer:
+        """The trainer with what an architecture chose: batch size and optimizer are structure, too."""
+        options = recipe | dict(chosen)
+        return training.make(
+            network, task, dataset.class_weights, len(train.images), constant, axis, **options
+        )
+
+    trainer_of(())  # an InputError comes now
     pool = programs.Programs(mapped=mapped, workers=workers, memory_fraction=memory_fraction, level=xla_level)
     largest = group_size or (1 if on_cpu else 1024)
     resident = resident_mb * 2**20 or programs.device_bytes() // 2
     streamed = train.images.nbytes > resident
-    segment = max(1, resident // 2 // (batch_size * train.images[0].nbytes)) if streamed else steps
     sizes: dict[Any, dict[str, float]] = {}  # structure → params, flops
     last: dict[int, PyTree] = {}  # lane → parameters of the last round
     first = tasks.NAMES[task][0]
@@ -112,12 +126,12 @@ def trained(
     costs = ("peak_bytes", "train_seconds", "examples_per_second")
 
     @functools.lru_cache(maxsize=1)
-    def orders(root: bytes) -> np.ndarray:  # → int32 [passes, steps, batch]
+    def orders(root: bytes) -> np.ndarray:  # → int32 [passes, images]
         """The order of the images: a function of the evaluation root and the epoch alone."""
         key = jax.random.wrap_key_data(jnp.frombuffer(root, jnp.uint32))
         shuffle = jax.jit(lambda e: jax.random.permutation(jax.random.fold_in(key, e), len(train.images)))
-        rows = np.stack([np.asarray(shuffle(e)) for e in range(trainer.passes)]).astype(np.int32)
-        return rows[:, : steps * batch_size].reshape(trainer.passes, steps, batch_size)
+        passes = trainer_of(()).passes
+        return np.stack([np.asarray(shuffle(e)) for e in range(passes)]).astype(np.int32)
 
     def size_of(structure: Any, knobs: PyTree) -> dict[str, float]:
         if structure not in sizes:
@@ -129,11 +143,9 @@ def trained(
             }
         return sizes[structure]
 
-    examples = trainer.passes * steps * batch_size
-
-    def widened(structure: Any, knobs: PyTree) -> Any:
+    def widened(structure: Any, knobs: PyTree, trainer: training.Trainer) -> Any:
         """The widest structure whose extra work a compilation outweighs: it depends on the child alone."""
-        chosen = structure
+        chosen, examples = structure, trainer.passes * trainer.steps * trainer.batch_size
         for wider in network.widen(structure) if padding == "width" and network.widen else ():
             extra = size_of(wider, knobs)["flops"] - size_of(structure, knobs)["flops"]
             if 3 * extra * examples > compile_gflops * 1e9:  # forward once, backward twice
@@ -141,15 +153,18 @@ def trained(
             chosen = wider
         return chosen
 
-    def fit(place: Any, structure: Any, keys: jax.Array, knobs: PyTree, rows: np.ndarray) -> tuple:
+    def fit(place: Any, group: _Group, keys: jax.Array, knobs: PyTree, order: np.ndarray) -> tuple:
         """One group, keys [K] and knobs [K, ...] → (Fitted on the host [K, ...], peak bytes, seconds)."""
-        seconds, peak = 0.0, 0
+        seconds, peak, structure = 0.0, 0, group.structure
+        trainer = trainer_of(group.chosen)
+        steps, batch_size = trainer.steps, trainer.batch_size
+        rows = order[:, : steps * batch_size].reshape(trainer.passes, steps, batch_size)
 
         def call(kind: str, each: tuple, shared: tuple) -> PyTree:
             nonlocal seconds, peak
             each = jax.device_put(each, place.each)
             function = functools.partial(getattr(trainer, kind), structure)
-            program = pool.get(place, (kind, structure), function, each, shared)
+            program = pool.get(place, (kind, *group), function, each, shared)
             began = time.perf_counter()
             result = jax.block_until_ready(program.call(each, shared))
             seconds, peak = seconds + time.perf_counter() - began, max(peak, program.peak_bytes)
@@ -161,6 +176,7 @@ def trained(
             fitted = call("fit", (keys, knobs), (*shared, jax.device_put(rows, place.shared), seen))
             return jax.device_get(fitted), peak, seconds
         carry = call("begin", (keys, knobs), ())
+        segment = max(1, resident // 2 // (batch_size * train.images[0].nbytes))
         for epoch in rows:
             for at in (epoch[start : start + segment] for start in range(0, steps, segment)):
                 local = np.arange(at.size, dtype=np.int32).reshape(at.shape)
@@ -171,14 +187,14 @@ def trained(
                 break
         return jax.device_get(call("finish", (keys, knobs, carry), (seen,))), peak, seconds
 
-    def results(place: Any, structure: Any, members: list[_Child], rows: np.ndarray) -> list[_Result]:
+    def results(place: Any, group: _Group, members: list[_Child], order: np.ndarray) -> list[_Result]:
         """The result of each member; a group too large for the memory is halved."""
         pad = -len(members) % place.devices  # equal shares for every device
         padded = [*members, *members[:1] * pad]
         knobs = jax.tree.map(lambda *leaves: np.stack(leaves), *(child.knobs for child in padded))
         try:
             fitted, peak, seconds = fit(
-                place, structure, jnp.stack([child.key for child in padded]), knobs, rows
+                place, group, jnp.stack([child.key for child in padded]), knobs, order
             )
         except (programs.OutOfMemory, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
@@ -186,9 +202,9 @@ def trained(
             if len(members) == 1:
                 return [_Result(members[0].lane, OUT_OF_MEMORY, None, {})]
             halves = members[: len(members) // 2], members[len(members) // 2 :]
-            return [result for half in halves for result in results(place, structure, half, rows)]
+            return [result for half in halves for result in results(place, group, half, order)]
         pool.count(children=len(members))
-        found = []
+        trainer, found = trainer_of(group.chosen), []
         for i, child in enumerate(members):
             one = jax.tree.map(lambda x, i=i: x[i], fitted)
             if not (one.finite and np.isfinite(one.outputs).all()):
@@ -199,7 +215,7 @@ def trained(
             measured |= {"epochs": float(one.epochs), "peak_bytes": peak / share}
             measured |= {f"{first}_best_of_{best_of}": float(one.best_of)} if best_of else {}
             each = max(seconds, 1e-9) / len(members)
-            rate = float(one.epochs) * steps * batch_size / each
+            rate = float(one.epochs) * trainer.steps * trainer.batch_size / each
             measured |= {"train_seconds": each, "examples_per_second": rate}
             found.append(_Result(child.lane, OK, one.params, measured))
         return found
@@ -208,7 +224,7 @@ def trained(
         arch, B = np.asarray(arch), len(arch)
         measures = {m: np.full(B, np.nan, np.float32) for m in (*names, *costs)}
         status = np.full(B, OK, np.int32)
-        groups: dict[Any, list[_Child]] = {}
+        groups: dict[_Group, list[_Child]] = {}
         own: dict[int, Any] = {}  # lane → the structure that its program pads
         for lane in range(B):
             try:
@@ -222,23 +238,27 @@ def trained(
             if any(size[name] > most for name, most in (limits or {}).items()):
                 status[lane] = REJECTED
                 continue
-            program = widened(structure, knobs)
+            chosen = dict(network.recipe(arch[lane])) if network.recipe else {}
+            rates = {n: np.float32(chosen.pop(n)) for n in training.RATES if n in chosen}
+            key_of_trainer = tuple(sorted(chosen.items()))
+            trainer = trainer_of(key_of_trainer)
+            program = _Group(widened(structure, knobs, trainer), key_of_trainer)
             if padding == "width" and network.pad:
                 own[lane], knobs = structure, network.pad(structure, knobs)
             groups.setdefault(program, []).extend(
-                _Child(lane, _repeat(keys[lane], repeat), {"network": knobs, **trainer.rates})
+                _Child(lane, _repeat(keys[lane], repeat), {"network": knobs, **trainer.rates, **rates})
                 for repeat in range(repeats)
             )
         jobs = [
-            (structure, members[start : start + largest])
-            for structure, members in groups.items()
+            (group, members[start : start + largest])
+            for group, members in groups.items()
             for start in range(0, len(members), largest)
         ]
         # The largest first: the last one to end then ends early.
-        jobs.sort(key=lambda job: -training.count_params(network, job[0]) * len(job[1]))
-        rows = orders(np.asarray(jax.random.key_data(state["root"])).tobytes())
+        jobs.sort(key=lambda job: -training.count_params(network, job[0].structure) * len(job[1]))
+        order = orders(np.asarray(jax.random.key_data(state["root"])).tobytes())
         last.clear()
-        done = pool.over([functools.partial(results, structure=s, members=m, rows=rows) for s, m in jobs])
+        done = pool.over([functools.partial(results, group=g, members=m, order=order) for g, m in jobs])
         by_lane: dict[int, list[_Result]] = {}
         for result in (result for group in done for result in group):
             by_lane.setdefault(result.lane, []).append(result)

@@ -1,9 +1,10 @@
 """Architecture → child network. A new network is one file and one line here, under its space's name."""
 
 from jaxnas.networks.blocks import blocks
+from jaxnas.networks.cnn import cnn
 from jaxnas.networks.cnn_mdp import cnn_mdp
 from jaxnas.networks.metaqnn import metaqnn
 
-REGISTRY = {"blocks": blocks, "cnn_mdp": cnn_mdp, "metaqnn": metaqnn}
+REGISTRY = {"blocks": blocks, "cnn": cnn, "cnn_mdp": cnn_mdp, "metaqnn": metaqnn}
 
-__all__ = ["REGISTRY", "blocks", "cnn_mdp", "metaqnn"]
+__all__ = ["REGISTRY", "blocks", "cnn", "cnn_mdp", "metaqnn"]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxnas.networks import convolution
 
-ACTIVATIONS = {"relu": nn.relu, "elu": nn.elu, "none": lambda x: x}
+ACTIVATIONS = {"relu": nn.relu, "elu": nn.elu, "gelu": nn.gelu, "silu": nn.silu, "none": lambda x: x}
 
 
 Extents = Sequence[int | jax.Array]  # of an array within a larger, padded one

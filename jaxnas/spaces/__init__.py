@@ -1,9 +1,10 @@
 """What may be built. A new space is one file and one line here."""
 
 from jaxnas.spaces.blocks import blocks
+from jaxnas.spaces.cnn import cnn
 from jaxnas.spaces.cnn_mdp import cnn_mdp
 from jaxnas.spaces.metaqnn import metaqnn
 
-REGISTRY = {"blocks": blocks, "cnn_mdp": cnn_mdp, "metaqnn": metaqnn}
+REGISTRY = {"blocks": blocks, "cnn": cnn, "cnn_mdp": cnn_mdp, "metaqnn": metaqnn}
 
-__all__ = ["REGISTRY", "blocks", "cnn_mdp", "metaqnn"]
+__all__ = ["REGISTRY", "blocks", "cnn", "cnn_mdp", "metaqnn"]

@@ -131,8 +131,8 @@ def test_write_leaves_whole_files_and_nothing_else(tmp_path):
     run = report.read(make(tmp_path / "run"))
     paths = report.write([run], tmp_path / "out")
     assert sorted(p for p in (tmp_path / "out").rglob("*") if p.is_file()) == sorted(paths)
-    names = {"comparison.csv", "reward.svg", "accuracy_params.svg", "choices.svg"}
-    assert {p.name for p in paths} == names
+    figures = {"reward.svg", "accuracy_params.svg", "choices.svg", "size.svg", "best.svg"}
+    assert {p.name for p in paths} == {"comparison.csv", *figures}
     header, row = csv.reader((tmp_path / "out" / "comparison.csv").read_text().splitlines())
     assert dict(zip(header, row, strict=True))["best_architecture"] == "C(32,5) SM"
     with pytest.raises(InputError, match=r"config\.toml: cannot write"):
@@ -217,8 +217,8 @@ def test_two_runs_and_a_twin_are_told_apart(tmp_path):
     make(tmp_path / "x" / "run")
     make(tmp_path / "y" / "run", controller="a<b> & 'c'\u0007".replace("\u0007", "\\u0007"))
     figures = report.figures([report.read(tmp_path / name / "run") for name in "xy"])
-    for figure in figures.values():
-        words = [text.text for text in ET.fromstring(figure).iter(f"{SVG}text")]
+    for name in ("reward", "choices", "accuracy_params"):
+        words = [text.text for text in ET.fromstring(figures[name]).iter(f"{SVG}text")]
         assert any("run/twin (random)" in word for word in words)
         assert any("a<b> & 'c'\ufffd" in word for word in words)
         assert len({word for word in words if "/run (" in word or "/run, " in word}) <= 2
@@ -229,7 +229,7 @@ def test_two_runs_and_a_twin_are_told_apart(tmp_path):
 def test_without_parameters_there_is_no_figure_of_them(tmp_path):
     header, lines = HEADER.replace(",params", ""), ["0,0,16,3,A,0.5,0.4,ok,"]
     run = report.read(make(tmp_path, lines, header=header))
-    assert set(report.figures([run])) == {"reward", "choices"}
+    assert set(report.figures([run])) == {"reward", "choices", "best"}
 
 
 @pytest.mark.parametrize(
