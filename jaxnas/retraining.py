@@ -137,14 +137,18 @@ def execute(
                     content = checkpoint.to_safetensors(weights, {"architecture": each.architecture})
                     ledger.write_atomic(folder / each.name / "weights.safetensors", content)
                     _write_csv(folder / each.name / "outputs.csv", outputs.tolist())
-                ledger.append(folder / "results.csv", [row])  # last: the row says that the rest is there
                 done[each.name] = {name: str(value) for name, value in row.items()}
+                # Last: a row says that the rest is there.
+                _write_csv(folder / "results.csv", [list(row), *(list(r.values()) for r in done.values())])
                 watch(sum(each.name in done for each in wanted))
     found = [done[each.name] for each in wanted]
     measure = tasks.NAMES[dataset.task][0]
     if not final:  # by validation, of a regression the least error; else in the order of the search
         sign = 1 if measure == "mae" else -1
-        found[:-1] = sorted(found[:-1], key=lambda row: sign * float(row[f"validation_{measure}"] or "nan"))
+        found[:-1] = sorted(
+            found[:-1],
+            key=lambda row: (row["status"] != "ok", sign * float(row[f"validation_{measure}"] or 0)),
+        )
     _compare(folder, dataset, test.labels, [row["name"] for row in found[:-1] if row["status"] == "ok"])
     return folder, found
 

@@ -1,7 +1,7 @@
 """What the trainer's settings cost and gain on this machine; every figure of docs/benchmarks.md on them.
 
     python scripts/bench_trainer.py stopping   # a group of which half stops after 2 of 10 epochs
-    python scripts/bench_trainer.py choices    # convolutions: matrix products in micro-batches, and without
+    python scripts/bench_trainer.py choices    # convolutions: tiles, patches, micro-batches, and without
     python scripts/bench_trainer.py levels     # XLA's optimization levels: compilation and training
     python scripts/bench_trainer.py padding    # what a compilation is worth in training
     python scripts/bench_trainer.py memory     # the process after 1,000 to 10,000 children
@@ -101,25 +101,23 @@ def choices(repeats: int) -> None:
     data = dataset(1280, 32, channels=3)
     space = spaces.metaqnn(filters=(32, 64, 128), dense=(128,), dense_anywhere=True)
     arch = np.stack([space.parse(text) for text in texts] * 2)
-    usual = convolution.MICRO_BATCH_BYTES
-    variants = {
-        "as it is": ({}, "auto", usual),
-        "whole batches": ({}, "auto", 2**40),
-        "XLA's convolution": ({}, "xla", usual),
-        "one program at a time": ({"workers": 1}, "auto", usual),
-        "vmap": ({"population": "vmap"}, "auto", usual),
+    variants: dict[str, tuple[dict, dict[str, int]]] = {
+        "as it is": ({}, {}),
+        "patches, no tiles": ({}, {"WINOGRAD_CHANNELS": 10**9}),
+        "patches of whole batches": ({}, {"WINOGRAD_CHANNELS": 10**9, "MICRO_BATCH_BYTES": 2**40}),
+        "tiles of whole batches": ({}, {"TILED_ROWS": 10**9}),
+        "one program at a time": ({"workers": 1}, {}),
     }
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    evaluators = {
-        name: trained(networks.metaqnn(space, (32, 32, 3), 10, lowering=lowering), data, epochs=1, **given)
-        for name, (given, lowering, _) in variants.items()
-    }
+    network = networks.metaqnn(space, (32, 32, 3), 10)
+    evaluators = {name: trained(network, data, epochs=1, **given) for name, (given, _) in variants.items()}
     for number in range(repeats + 1):
-        for name, (_, _, size) in variants.items():
-            convolution.MICRO_BATCH_BYTES = size  # read where a program is traced, in the first turn
+        for name, (_, constants) in variants.items():
+            usual = {constant: getattr(convolution, constant) for constant in constants}
+            vars(convolution).update(constants)  # read where a program is traced, in the first turn
             took = evaluate(evaluators[name], arch)[1]
+            vars(convolution).update(usual)
             seconds[name] += [took] if number else []
-    convolution.MICRO_BATCH_BYTES = usual
     least = statistics.median(seconds["as it is"])
     for name, each in seconds.items():
         compiled = (evaluators[name].stats or dict)()["compile_seconds"]
