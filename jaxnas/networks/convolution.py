@@ -114,9 +114,10 @@ def _conv_backward(spec: Spec, residuals: tuple, dy: Any) -> tuple:
     around = tuple((k - 1 - low, k - 1 - high) for low, high in pads)
     turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
     tiled = is_tiled(x, kernel)
-    flat, wide = kernel.reshape(k * k * C, F), k * k * C > F
+    flat, wide = kernel.reshape(k * k * C, F), (C if tiled else k * k * C) > F
     if tiled:
-        d_weights, by_x = jnp.zeros((16, C, F), x.dtype), _tiled_product(turned, around)
+        d_weights = jnp.zeros((16, F, C) if wide else (16, C, F), x.dtype)
+        by_x = _tiled_product(turned, around)
     else:
         d_weights = jnp.zeros((F, k * k * C) if wide else (k * k * C, F), x.dtype)
         by_x = _patches_product(turned, around)
@@ -129,8 +130,8 @@ def _conv_backward(spec: Spec, residuals: tuple, dy: Any) -> tuple:
         if spec.pool is not None:
             dy = _unpool(dy, place, spec.pool, *extent)
         if tiled:
-            tiles, d_tiles = _to_tiles(x, pads), _spread(dy)
-            d_weights = d_weights + jax.lax.dot_general(tiles, d_tiles, (((1,), (1,)), ((0,), (0,))))
+            pair = (_spread(dy), _to_tiles(x, pads)) if wide else (_to_tiles(x, pads), _spread(dy))
+            d_weights = d_weights + jax.lax.dot_general(*pair, (((1,), (1,)), ((0,), (0,))))
             return (d_weights, d_bias), None if needs_dx is None else by_x(dy)
         patches, d_rows = _patches(x, k, 1, pads)[0], dy.reshape(-1, F)
         # The longer side last is up to twice as fast; the transposition waits until after the loop.
@@ -149,6 +150,7 @@ def _conv_backward(spec: Spec, residuals: tuple, dy: Any) -> tuple:
     sums = d_weights, jnp.zeros(F, x.dtype)
     (d_weights, d_bias), dx = _in_micro_batches(one, _micro_batch(x, kernel), sums, x, y, dy, place)
     if tiled:
+        d_weights = d_weights.mT if wide else d_weights
         d_kernel = _transform(d_weights.reshape(4, 4, C, F), WINOGRAD_KERNEL.T)
     else:
         d_kernel = (d_weights.T if wide else d_weights).reshape(kernel.shape)
