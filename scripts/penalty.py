@@ -21,8 +21,9 @@ from jaxnas import report
 
 LAST = 50
 SMALL = (
-    "--search.budget 304 --data.limit 600 --trainer.epochs 2 --trainer.padding width "
-    "--space.filters 8 16 32 --space.kernel 3 5 --space.pool 2,2 --space.depth 4"
+    "--search.budget 304 --data.limit 600 --data.image-size 16 --trainer.epochs 2 --trainer.padding width "
+    "--trainer.compile-gflops 1000 --space.image-size 16 --space.filters 8 16 32 --space.kernel 3 5 "
+    "--space.pool 2,2 --space.dense 256 64 --space.depth 3"
 )
 CONTROLLERS = {
     "q_learning": "--controller.batch-size 4 --controller.epsilon-total 225 --controller.learning-rate 0.1",

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from jaxnas import checkpoint, config, ledger, loop, run
+from jaxnas import checkpoint, config, controllers, evaluators, ledger, loop, rewards, run, spaces
 from jaxnas.errors import InputError
+from tests.helpers import takes
 
 B = 4
 CONTROLLER = """
@@ -228,6 +229,22 @@ def test_repeated_proposals_when_killed(kind, searches, tmp_path, monkeypatch, a
         execute(tmp_path / str(last), search, 16)
         assert_same(tmp_path / "whole", tmp_path / str(last))
         assert_best(tmp_path / str(last))
+
+
+@pytest.mark.parametrize("name", controllers.REGISTRY)
+def test_what_every_controller_knows_survives_a_kill(name, tmp_path, monkeypatch, always_save):
+    space, factory = spaces.blocks(), controllers.REGISTRY[name]
+    controller = factory(space, **takes(factory, batch_size=B, units=8, memory=16, replay_size=16))
+    evaluator = evaluators.mock(space, noise=0.2, failure_rate=0.2)
+    search = loop.make(space, controller, evaluator, rewards.accuracy)
+    execute(tmp_path / "whole", search, 6 * B)
+    with monkeypatch.context() as patch:
+        Disk(patch, 17)
+        with pytest.raises(Killed):
+            execute(tmp_path / "killed", search, 6 * B)
+    assert 0 < len(ledger.read(tmp_path / "killed" / "trials.csv")) < 6 * B
+    execute(tmp_path / "killed", search, 6 * B)
+    assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_killed_again_and_again(searches, tmp_path, monkeypatch):
