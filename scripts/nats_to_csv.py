@@ -72,7 +72,7 @@ def main(arguments: "list[str] | None" = None) -> int:
     if not os.path.exists(options.benchmark):
         parser.error(f"benchmark: no file or folder {options.benchmark!r}")
     try:
-        from nats_bench import create
+        from nats_bench import create  # pyright: ignore[reportMissingImports]
     except ImportError:
         parser.error("nats_bench is not installed here: pip install nats_bench")
     api = create(options.benchmark, "tss", fast_mode=os.path.isdir(options.benchmark), verbose=False)
