@@ -1,4 +1,4 @@
-"""The command line: search, resume, sample, retrain, report, list, cache.
+"""The command line: search, resume, sample, retrain, report, tabulate, list, cache.
 
 Bad input ends in one line on stderr and exit code 2; an interrupt in a saved run and exit code 128 + signal.
 """
@@ -22,6 +22,7 @@ EXAMPLES = {
     "sample": "jaxnas sample checkpoints/quickstart -n 50",
     "retrain": "jaxnas retrain checkpoints/quickstart --top 5",
     "report": "jaxnas report checkpoints/rlmednas_random checkpoints/rlmednas_masked",
+    "tabulate": "jaxnas tabulate checkpoints/rlmednas_random checkpoints/rlmednas_masked --out measured.csv",
     "list": "jaxnas list controllers",
     "cache": "jaxnas cache clear",
 }
@@ -93,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", "Compare runs: print a table, write figures.")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     report.add_argument("--out", type=Path, help="where the figures go; by default the first run's folder")
+    tabulate = command("tabulate", "Write what runs measured as a table, which the evaluator `table` reads.")
+    tabulate.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
+    tabulate.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="the table")
     listing = command("list", "Show what a configuration can name.")
     listing.add_argument("kind", nargs="?", help="spaces, controllers, evaluators, rewards, networks or data")
     cache = command("cache", "Show where compiled programs are kept and how much they take, or delete them.")
@@ -293,6 +297,14 @@ def _report(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
+def _tabulate(options: argparse.Namespace, _: list[str]) -> int:
+    from jaxnas import tabulate
+
+    rows, architectures = tabulate.execute(options.runs, options.out)
+    print(f"{options.out}: {rows} trials of {architectures} architectures")
+    return 0
+
+
 def _list(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnas import config, data
     from jaxnas.errors import unknown
@@ -350,6 +362,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "sample": _sample,
     "retrain": _retrain,
     "report": _report,
+    "tabulate": _tabulate,
     "list": _list,
     "cache": _cache,
 }

@@ -334,6 +334,7 @@ def _classes(table: Table) -> dict[str, type]:
     if names["evaluator"] == "trained":
         own = ":" in str(names["space"])  # a space from elsewhere has no network of its name here
         names["network"] = name_of("network", None if own else names["space"])
+        _check_has_network(names["network"])
     classes: dict[str, type] = {"search": Search, "constraints": Constraints, "runtime": Runtime}
     for section, name in names.items():
         factory, known = _factory(section, name), ", ".join(sorted(registries()[section]))
@@ -344,6 +345,15 @@ def _classes(table: Table) -> dict[str, type]:
             factory = _trained
         classes[section] = options.declare(section, factory, ("name", helped, name))
     return {section: classes[section] for section in SECTIONS if section in classes}
+
+
+def _check_has_network(name: Any) -> None:
+    known = registries()
+    if isinstance(name, str) and name in known["space"] and name not in known["network"]:
+        raise InputError(
+            f"network.name: space {name!r} has no network here, so none can be trained; set evaluator.name "
+            "to table, or name a network of your own, package.module:factory"
+        )
 
 
 def _trained() -> None:

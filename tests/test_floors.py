@@ -18,7 +18,7 @@ FLOORS = (
     ("loop",),
     ("checkpoint", "ledger", "run", "report", "export", "gym"),
     ("config",),
-    ("sampling", "retraining"),
+    ("sampling", "retraining", "tabulate"),
     ("api", "cli", "progress"),
 )
 # On one floor, but a run is made of these two, commands draw their progress, the cache is one folder, and a

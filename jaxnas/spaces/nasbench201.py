@@ -1,0 +1,103 @@
+"""The cell space of NAS-Bench-201: four nodes, an operation on each of the six edges between them.
+
+Dong & Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search", ICLR 2020,
+https://arxiv.org/abs/2001.00326. NATS-Bench's topology space is the same.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.errors import InputError
+from jaxnas.types import Space
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+EDGES = tuple((source, node) for node in (1, 2, 3) for source in range(node))  # in the strings' order
+# A string's tokens: signs, and between them an operation with its source.
+FROM = tuple({f"{name}~{source}": i for i, name in enumerate(OPERATIONS)} for source in range(3))
+FORM = (
+    "",
+    "|",
+    FROM[0],
+    "|+|",
+    *(FROM[0], "|", FROM[1]),
+    "|+|",
+    *(FROM[0], "|", FROM[1], "|", FROM[2]),
+    "|",
+    "",
+)
+
+
+class CellWalk(NamedTuple):
+    """The prefix; entries from `depth` on are zero."""
+
+    depth: jax.Array  # int32 []
+    choices: jax.Array  # int32 [T]
+
+
+def nasbench201() -> Space:
+    """Cells of four nodes: one of five operations on each of six edges, 15,625 architectures.
+
+    Nothing is forbidden. The tabular state is the decision and the choice before it: 1 + 5 · 5 states and
+    one for the end. The notation is the benchmark's own,
+    `|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|`.
+    """
+    T, A = len(EDGES), len(OPERATIONS)
+    names = tuple(f"edge_{source}_{node}" for source, node in EDGES)
+    positions, choice = jnp.arange(T), jnp.arange(A)
+
+    def step(walk: CellWalk, taken: jax.Array) -> CellWalk:
+        here = (positions == walk.depth).astype(jnp.int32)
+        return CellWalk(walk.depth + 1, walk.choices + here * taken)
+
+    def state(walk: CellWalk) -> jax.Array:
+        last = jnp.sum(jnp.where(positions == walk.depth - 1, walk.choices, 0))
+        within = jnp.where(walk.depth == 0, 0, 1 + (walk.depth - 1) * A + last)
+        return jnp.where(walk.depth < T, within, 1 + (T - 1) * A).astype(jnp.int32)
+
+    def observe(walk: CellWalk) -> jax.Array:
+        taken = jax.nn.one_hot(walk.choices, A) * (positions < walk.depth).astype(jnp.float32)[:, None]
+        return jnp.concatenate([jax.nn.one_hot(walk.depth, T + 1), taken.ravel()])
+
+    return Space(
+        name="nasbench201",
+        num_steps=T,
+        num_choices=A,
+        decisions=names,
+        start=CellWalk(jnp.zeros((), jnp.int32), jnp.zeros(T, jnp.int32)),
+        step=step,
+        mask=lambda walk: (choice == 0) | (walk.depth < T),
+        done=lambda walk: walk.depth >= T,
+        num_states=2 + (T - 1) * A,
+        state=state,
+        observe=observe,
+        decode=lambda arch: {name: OPERATIONS[int(c)] for name, c in zip(names, arch, strict=True)},
+        describe=_describe,
+        parse=_parse,
+        size=A**T,
+    )
+
+
+def _describe(arch: Any) -> str:
+    tokens = [f"{OPERATIONS[int(c)]}~{source}" for c, (source, _) in zip(arch, EDGES, strict=True)]
+    return "+".join(f"|{'|'.join(node)}|" for node in (tokens[:1], tokens[1:3], tokens[3:]))
+
+
+def _parse(text: str) -> np.ndarray:
+    """The inverse of `describe`; an InputError points at the offending token."""
+    tokens = re.split(r"([|+]+)", text.strip())
+    arch: list[int] = []
+    for position, expected in enumerate(FORM):
+        token = tokens[position] if position < len(tokens) else ""
+        if isinstance(expected, dict) and token in expected:
+            arch.append(expected[token])
+        elif token != expected:
+            where, takes = "", repr(expected) if expected else "nothing"
+            if isinstance(expected, dict):
+                where, takes = " on edge {}→{}".format(*EDGES[len(arch)]), f"one of {', '.join(expected)}"
+            found = repr(token) if token else "nothing"
+            raise InputError(f"architecture {text!r}: found {found}{where}, expected {takes}")
+    return np.array(arch, np.int32)
