@@ -4,7 +4,8 @@ from jaxnas.spaces.blocks import blocks
 from jaxnas.spaces.cnn import cnn
 from jaxnas.spaces.cnn_mdp import cnn_mdp
 from jaxnas.spaces.metaqnn import metaqnn
+from jaxnas.spaces.nasnet import nasnet
 
-REGISTRY = {"blocks": blocks, "cnn": cnn, "cnn_mdp": cnn_mdp, "metaqnn": metaqnn}
+REGISTRY = {"blocks": blocks, "cnn": cnn, "cnn_mdp": cnn_mdp, "metaqnn": metaqnn, "nasnet": nasnet}
 
-__all__ = ["REGISTRY", "blocks", "cnn", "cnn_mdp", "metaqnn"]
+__all__ = ["REGISTRY", "blocks", "cnn", "cnn_mdp", "metaqnn", "nasnet"]
