@@ -17,9 +17,8 @@ def made(request):
     space = chain(3)
     name, feedback = request.param
     policy = policies.make(name, space, units=6, feedback=feedback)
-    params = jax.tree.map(lambda x: 8 * x, policy.init(jax.random.key(0)))  # far from uniform
-    if name == "free_logits":
-        params = 1e3 * params / 8
+    scale = {"lstm": 8.0, "dense": 1.5, "free_logits": 1e3}[name]  # far from uniform
+    params = jax.tree.map(lambda x: scale * x, policy.init(jax.random.key(0)))
     return space, policy, params
 
 

@@ -201,9 +201,9 @@ def test_a_round_of_failures_moves_nothing(baseline):
 def test_the_gradient_by_finite_differences(name, feedback):
     options = {"policy": name, "units": 5, "feedback": feedback}
     reward = jnp.array([[0.5, 0.0, 1.0], [0.0, 0.0, -0.5]])
-    gradient, _, _ = told(reward, logits=None, temperature=0.7, **options)
     pi = policies.make(name, SPACE, units=5, feedback=feedback)
-    params = reinforce(SPACE, batch_size=2, **options).init(jax.random.key(0)).params
+    params = jax.tree.map(lambda x: x + 0.2, pi.init(jax.random.key(1)))  # away from where a ReLU bends
+    gradient, _, _ = told(reward, logits=params, temperature=0.7, **options)
     to_go = np.array([[1.5, 1.0, 1.0], [-0.5, -0.5, -0.5]])
 
     @jax.jit
@@ -221,8 +221,8 @@ def test_the_gradient_by_finite_differences(name, feedback):
         direction = jax.tree.unflatten(
             treedef, [jnp.asarray(rng.normal(size=x.shape), jnp.float32) for x in leaves]
         )
-        up, down = (jax.tree.map(lambda p, d, s=s: p + s * d, params, direction) for s in (1e-2, -1e-2))
-        numeric = (objective(up) - objective(down)) / 2e-2
+        up, down = (jax.tree.map(lambda p, d, s=s: p + s * d, params, direction) for s in (1e-3, -1e-3))
+        numeric = (objective(up) - objective(down)) / 2e-3
         exact = sum(
             float(jnp.vdot(g, d))
             for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
