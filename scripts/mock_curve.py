@@ -62,9 +62,10 @@ def figure(found: dict[str, np.ndarray], seeds: int) -> str:
     """The configuration beside its source, with bands over the seeds; below, every change to it."""
     episodes = found[OURS].shape[1]
     at = np.linspace(WINDOW, episodes, POINTS).round().astype(int)
+    styles = {name: f"c{i % svg.COLOURS} d{i // svg.COLOURS}" for i, name in enumerate(found)}
     body, top = [], 62.0
-    for rows, banded in (((OURS, SOURCE, RANDOM), True), (tuple(found), False)):
-        entries = [(f"c{i % svg.COLOURS} d{i // svg.COLOURS}", name) for i, name in enumerate(rows)]
+    for rows, banded in (((OURS, SOURCE, RANDOM), True), (found, False)):
+        entries = [(styles[name], name) for name in rows]
         legend, upper = svg.legend(entries, top)
         x = svg.counts(episodes, 66, svg.WIDTH - 24)
         y = svg.linear(np.array([0.6, 1.0]), upper + 250, upper + 30)
