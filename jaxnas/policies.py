@@ -1,9 +1,10 @@
-"""Stochastic policies over a space: logits from an LSTM or from a free table, always masked.
+"""Stochastic policies over a space: logits from an LSTM, dense layers or a free table, masked.
 
 A policy gives logits one decision at a time, so that the same functions, `sample`, `trajectory` and
 `unroll`, serve every policy. With `critic` it also values the walk so far. Shapes: T decisions, A choices.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ class Policy(NamedTuple):
 class Unrolled(NamedTuple):
     """A policy along one walk."""
 
-    log_probs: jax.Array  # float32 [T, A] masked; illegal choices have probability exactly zero
+    log_probs: jax.Array  # float32 [T, A]; illegal choices have probability exactly zero where masked
     live: jax.Array  # bool [T]
     value: jax.Array  # float32 [T] V(s_t), the critic's; zeros without one
 
@@ -141,23 +142,63 @@ def lstm(space: Space, *, units: int = 100, feedback: bool = True, critic: bool 
     return Policy(init, start, logits, value if critic else _no_critic)
 
 
+def dense(space: Space, *, units: int = 35, critic: bool = False) -> Policy:
+    """Two layers of ReLUs over the choices so far, and one softmax that all decisions share.
+
+    The input is the vector of the choices themselves, −1 where none is made yet. Glorot's uniform kernels,
+    zero biases. The NASNet controller of https://github.com/michelesalvucci/DLMAIRIL_RL_based_NAS (35
+    units); the critic, which that does not have, is one more output.
+    """
+    T, A = space.num_steps, space.num_choices
+    widths = (T, units, units, A + critic)
+
+    def init(key: jax.Array) -> PyTree:
+        glorot, keys = nn.initializers.glorot_uniform(), jax.random.split(key, len(widths) - 1)
+        layers = zip(keys, itertools.pairwise(widths), strict=True)
+        return [(glorot(k, shape), jnp.zeros(shape[1])) for k, shape in layers]
+
+    def outputs(params: PyTree, choices: jax.Array) -> jax.Array:  # [T] → [A + critic]
+        *hidden, (kernel, bias) = params
+        for weights, offsets in hidden:
+            choices = nn.relu(choices @ weights + offsets)
+        return choices @ kernel + bias
+
+    def logits(params: PyTree, carry: PyTree, t: jax.Array, previous: jax.Array) -> tuple[PyTree, jax.Array]:
+        choices = jnp.where(jnp.arange(T) == t - 1, previous.astype(jnp.float32), carry)
+        return choices, outputs(params, choices)[:A]
+
+    value = (lambda params, carry, t: outputs(params, carry)[A]) if critic else _no_critic
+    return Policy(init, lambda params: jnp.full(T, -1.0), logits, value)
+
+
 def make(name: str, space: Space, *, units: int, feedback: bool = True, critic: bool = False) -> Policy:
     """The policy of that name, for the controllers that take `policy` as an option."""
     if name == "lstm":
         return lstm(space, units=units, feedback=feedback, critic=critic)
+    if name == "dense":
+        return dense(space, units=units, critic=critic)
     if name == "free_logits":
         return free_logits(space, critic=critic)
-    raise unknown("controller.policy", name, ("lstm", "free_logits"))
+    raise unknown("controller.policy", name, ("lstm", "dense", "free_logits"))
 
 
 def unroll(
-    policy: Policy, space: Space, params: PyTree, arch: jax.Array, temperature: jax.Array | float = 1.0
-) -> Unrolled:  # arch [T]
-    """The policy's masked distribution at every decision of a given architecture; differentiable."""
+    policy: Policy,
+    space: Space,
+    params: PyTree,
+    arch: jax.Array,  # int [T]
+    temperature: jax.Array | float = 1.0,
+    *,
+    masked: bool = True,
+) -> Unrolled:
+    """The policy's distribution at every decision of a given architecture; differentiable.
+
+    Without `masked` it is over all A choices, legal or not: not the distribution that `sample` draws from.
+    """
 
     def decide(carry: tuple, choice: jax.Array) -> tuple[tuple, Unrolled]:
         _, walk, _, t = carry
-        memory, log_probs, value = _look(policy, space, params, carry, temperature)
+        memory, log_probs, value = _look(policy, space, params, carry, temperature, masked)
         return (memory, space.step(walk, choice), choice, t + 1), Unrolled(
             log_probs, ~space.done(walk), value
         )
@@ -206,9 +247,10 @@ def _start(policy: Policy, space: Space, params: PyTree) -> tuple:
 
 
 def _look(
-    policy: Policy, space: Space, params: PyTree, carry: tuple, temperature: Any
+    policy: Policy, space: Space, params: PyTree, carry: tuple, temperature: Any, masked: bool = True
 ) -> tuple[PyTree, jax.Array, jax.Array]:  # → memory, log π(· | s_t) [A], V(s_t) []
     memory, walk, previous, t = carry
     memory, logits = policy.logits(params, memory, t, previous)
-    log_probs = jax.nn.log_softmax(masks.mask_logits(logits / temperature, space.mask(walk)))
+    logits = logits / temperature
+    log_probs = jax.nn.log_softmax(masks.mask_logits(logits, space.mask(walk)) if masked else logits)
     return memory, log_probs, policy.value(params, memory, t)

@@ -54,6 +54,19 @@ def descend(
     return jax.tree.map(lambda new, old: jnp.where(proceed, new, old), learned, (params, state))
 
 
+def clip_by_tensor_norm(max_norm: float) -> optax.GradientTransformation:
+    """Every array of the gradient on its own, scaled down to this Euclidean norm where it is larger.
+
+    TensorFlow's `clip_by_norm`; `optax.clip_by_global_norm` takes one norm over all arrays.
+    """
+
+    def clip(gradient: jax.Array) -> jax.Array:
+        norm = optax.tree.norm(gradient)
+        return gradient * (max_norm / jnp.maximum(norm, max_norm))
+
+    return optax.stateless(lambda gradient, params: jax.tree.map(clip, gradient))
+
+
 def reinforce_loss(
     log_probs: jax.Array,  # [B, T, A] of the policy along the trajectories
     arch: jax.Array,  # int [B, T]

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnas import masks
 from jaxnas.errors import InputError
-from jaxnas.spaces import blocks, cnn_mdp, metaqnn, nasbench201
+from jaxnas.spaces import blocks, cnn_mdp, metaqnn, nasbench201, nasnet
 from jaxnas.types import Dataset, Space, Split
 
 # For what no optimization of machine code can break; promises about bits take jax.jit itself.
@@ -130,6 +130,7 @@ SPACES = {
     "metaqnn": lambda: metaqnn(image_size=12, depth=5, filters=(4, 8), dense=(8, 4)),
     "cnn_mdp": lambda: cnn_mdp(image_size=12, depth=4, filters=(4, 8), dense=(8, 4)),
     "nasbench201": nasbench201,
+    "nasnet": lambda: nasnet(blocks_per_cell=2, operations=("identity", "max3", "sep3")),
 }
 
 

@@ -9,15 +9,16 @@ from jaxnas import masks, policies
 from jaxnas.errors import InputError
 from tests.helpers import SPACES, chain
 
+MADE = [("lstm", True), ("lstm", False), ("dense", True), ("free_logits", True)]
 
-@pytest.fixture(scope="module", params=[("lstm", True), ("lstm", False), ("free_logits", True)], ids=str)
+
+@pytest.fixture(scope="module", params=MADE, ids=str)
 def made(request):
     space = chain(3)
     name, feedback = request.param
     policy = policies.make(name, space, units=6, feedback=feedback)
-    params = jax.tree.map(lambda x: 8 * x, policy.init(jax.random.key(0)))  # far from uniform
-    if name == "free_logits":
-        params = 1e3 * params / 8
+    scale = {"lstm": 8.0, "dense": 1.5, "free_logits": 1e3}[name]  # far from uniform
+    params = jax.tree.map(lambda x: scale * x, policy.init(jax.random.key(0)))
     return space, policy, params
 
 
@@ -40,7 +41,7 @@ def test_what_is_sampled_is_what_is_unrolled(made):
     assert (np.abs(counts / n - p) < 5 * np.sqrt(p * (1 - p) / n) + 1 / n).all()
 
 
-@pytest.mark.parametrize("name", ["lstm", "free_logits"])
+@pytest.mark.parametrize("name", ["lstm", "dense", "free_logits"])
 def test_a_trajectory_remembers_what_unrolling_finds(name):
     space = chain(3)
     policy = policies.make(name, space, units=6, critic=True)
@@ -71,7 +72,7 @@ def test_feedback_makes_decisions_depend_on_earlier_ones(made, request):
     unroll = jax.jit(lambda a: policies.unroll(policy, space, params, a).log_probs)
     first, second = unroll(jnp.array([1, 1, 1])), unroll(jnp.array([2, 1, 1]))
     np.testing.assert_array_equal(first[0], second[0])
-    has_feedback = request.node.callspec.params["made"] == ("lstm", True)
+    has_feedback = request.node.callspec.params["made"] in (("lstm", True), ("dense", True))
     assert (not np.array_equal(first[1], second[1])) == has_feedback
 
 
@@ -121,6 +122,58 @@ def test_the_lstm_by_hand():
     assert jax.tree.structure(shared) == jax.tree.structure(policy.init(jax.random.key(0)))
     value = policies.unroll(policy, space, shared, jnp.array([2, 1])).value
     np.testing.assert_allclose(value[1], h @ [1, 2, 3] + 1, rtol=1e-5)
+
+
+def test_the_dense_policy_by_hand():
+    """Two layers of ReLUs written out in numpy, on the choices so far; the mask afterwards, or not."""
+    space, units = chain(2), 3
+    policy = policies.dense(space, units=units)
+    rng = np.random.default_rng(0)
+    shapes = ((2, units), (units, units), (units, 4))
+    layers = [
+        (rng.normal(size=s).astype(np.float32), rng.normal(size=s[1]).astype(np.float32)) for s in shapes
+    ]
+    params = jax.tree.map(jnp.asarray, layers)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, policy.init(jax.random.key(0)))
+
+    def logits(choices):
+        x = np.array(choices, np.float32)
+        for kernel, bias in layers[:-1]:
+            x = np.maximum(x @ kernel + bias, 0)
+        return x @ layers[-1][0] + layers[-1][1]
+
+    expected = np.array([logits([-1, -1]), logits([2, -1])])  # −1: no choice yet
+    legal = np.array([[0, 1, 1, 1], [1, 1, 1, 1]], bool)
+    for temperature in (1.0, 3.0):
+        found = policies.unroll(policy, space, params, jnp.array([2, 1]), temperature).log_probs
+        p = np.where(legal, np.exp(expected / temperature), 0)
+        np.testing.assert_allclose(np.exp(found), p / p.sum(-1, keepdims=True), rtol=1e-5)
+    found = policies.unroll(policy, space, params, jnp.array([2, 1]), masked=False).log_probs
+    p = np.exp(expected)
+    np.testing.assert_allclose(np.exp(found), p / p.sum(-1, keepdims=True), rtol=1e-5)
+
+    # The critic is one more output.
+    policy = policies.dense(space, units=units, critic=True)
+    kernel, bias = layers[-1]
+    last = (
+        np.column_stack([kernel, [1.0, 2.0, 3.0]]).astype(np.float32),
+        np.append(bias, 1).astype(np.float32),
+    )
+    params = jax.tree.map(jnp.asarray, [*layers[:-1], last])
+    hidden = np.array([2, -1], np.float32)
+    for kernel, bias in layers[:-1]:
+        hidden = np.maximum(hidden @ kernel + bias, 0)
+    value = policies.unroll(policy, space, params, jnp.array([2, 1])).value
+    np.testing.assert_allclose(value[1], hidden @ [1, 2, 3] + 1, rtol=1e-5)
+
+
+def test_the_dense_policy_starts_as_glorot():
+    layers = policies.dense(SPACES["two_blocks"](), units=35).init(jax.random.key(0))
+    assert [kernel.shape for kernel, _ in layers] == [(6, 35), (35, 35), (35, 4)]
+    for kernel, bias in layers:
+        limit = np.sqrt(6 / sum(kernel.shape))
+        assert 0.9 * limit < float(jnp.abs(kernel).max()) <= limit
+        assert not bias.any()
 
 
 def test_an_unknown_policy():

@@ -43,6 +43,16 @@ def test_the_reinforce_loss_by_hand():
     np.testing.assert_allclose(loss, 5.5 * np.log(2), rtol=1e-6)
 
 
+def test_clipping_every_tensor_by_hand():
+    # Norms 5, 0.5 and 0: the first is scaled to 1, the others stay, whatever the first is.
+    gradient = {"a": jnp.array([[3.0, 4.0]]), "b": jnp.array([0.3, -0.4]), "c": jnp.zeros(3)}
+    clip = rl.clip_by_tensor_norm(1.0)
+    clipped, _ = clip.update(gradient, clip.init(gradient))
+    np.testing.assert_allclose(clipped["a"], [[0.6, 0.8]], rtol=1e-6)
+    np.testing.assert_array_equal(clipped["b"], gradient["b"])
+    np.testing.assert_array_equal(clipped["c"], np.zeros(3))
+
+
 def test_no_gradient_flows_through_the_advantage():
     def loss(x):
         log_probs = jnp.log(jnp.full((1, 1, 2), 0.5))

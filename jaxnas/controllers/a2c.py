@@ -46,7 +46,7 @@ def a2c(
 
     Args:
       batch_size: architectures proposed a round, B.
-      policy: lstm or free_logits.
+      policy: lstm, dense or free_logits.
       units: hidden units of the LSTM that actor and critic share.
       learning_rate: α of Adam.
       adam_epsilon: ε of Adam.

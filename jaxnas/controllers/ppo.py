@@ -93,7 +93,7 @@ def ppo(
       rollout: trajectories gathered before an update, a multiple of the batch; none takes one round.
       minibatch_size: trajectories a gradient step, a divisor of the rollout; none takes the whole rollout.
       epochs: passes over a rollout.
-      policy: lstm or free_logits.
+      policy: lstm, dense or free_logits.
       units: hidden units of the LSTM that actor and critic share.
       learning_rate: α of Adam.
       adam_epsilon: ε of Adam.

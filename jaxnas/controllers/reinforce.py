@@ -1,4 +1,4 @@
-"""REINFORCE: the policy gradient of an LSTM that writes architectures decision by decision.
+"""REINFORCE: the policy gradient of a network that writes architectures decision by decision.
 
 Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
 1992; Zoph & Le, "Neural Architecture Search with Reinforcement Learning", 2017,
@@ -41,16 +41,22 @@ def reinforce(
     temperature_decay: float = 1.0,
     temperature_floor: float = 0.1,
     max_gradient_norm: float = 0.0,
+    max_tensor_norm: float = 0.0,
+    skip_below: float = 0.0,
+    off_policy: bool = False,
 ) -> Controller:
     """θ ← θ + α ∇ (1/B) Σ_b Σ_t [log π(a_t | a_{<t}; θ)(G_t − b) + β H(π(· | a_{<t}; θ))].
 
-    Logits are divided by the temperature when sampling and in the gradient alike. An Adam ε of 1e-4 keeps
-    a gradient that is only rounding (all advantages zero) from becoming a full step.
+    Logits are masked and divided by the temperature when sampling and in the gradient alike. An Adam ε of
+    1e-4 keeps a gradient that is only rounding (all advantages zero) from becoming a full step.
+
+    The loss sums over the T decisions. Where a source takes their mean, its ε of Adam and the norms that it
+    clips to are to be multiplied by T: the steps are then the same, for Adam sees no other scale.
 
     Args:
       batch_size: architectures proposed a round, B.
-      policy: lstm or free_logits.
-      units: hidden units of the LSTM.
+      policy: lstm, dense or free_logits.
+      units: hidden units of the LSTM, or of each dense layer.
       feedback: feed each choice back as the next input; false runs the LSTM for one step only.
       learning_rate: α of Adam.
       adam_epsilon: ε of Adam.
@@ -61,17 +67,32 @@ def reinforce(
       temperature_decay: factor on the temperature after every trial.
       temperature_floor: the temperature's least value.
       max_gradient_norm: clip the global norm of the gradient to this; 0 does not clip.
+      max_tensor_norm: clip the norm of each array of the gradient to this; 0 does not clip.
+      skip_below: an architecture with |R − b| below this gives no gradient; a round of such takes no step.
+      off_policy: for comparison, the biased gradient of log-probabilities over all choices, legal or not, at
+        temperature 1, whatever the sampling did, as of the NASNet controller of
+        https://github.com/michelesalvucci/DLMAIRIL_RL_based_NAS.
 
     Raises:
       InputError: a value out of its range.
     """
-    _check(
-        batch_size, units, learning_rate, baseline_decay, temperature, temperature_decay, temperature_floor
+    require(
+        "controller",
+        ("batch_size", batch_size, batch_size >= 1, "1 or more"),
+        ("units", units, units >= 1, "1 or more"),
+        ("learning_rate", learning_rate, learning_rate > 0, "a positive number"),
+        ("baseline_decay", baseline_decay, 0 <= baseline_decay < 1, "a number in [0, 1)"),
+        ("temperature", temperature, temperature > 0, "a positive number"),
+        ("temperature_decay", temperature_decay, 0 < temperature_decay <= 1, "a number in (0, 1]"),
+        ("temperature_floor", temperature_floor, temperature_floor > 0, "a positive number"),
+        ("max_tensor_norm", max_tensor_norm, max_tensor_norm >= 0, "0 or more"),
+        ("skip_below", skip_below, skip_below >= 0, "0 or more"),
     )
     pi = policies.make(policy, space, units=units, feedback=feedback)
     b = rl.make_baseline(baseline, baseline_decay)
     clip = optax.clip_by_global_norm(max_gradient_norm) if max_gradient_norm > 0 else optax.identity()
-    optimizer = optax.chain(clip, optax.adam(learning_rate, eps=adam_epsilon))
+    clip_each = rl.clip_by_tensor_norm(max_tensor_norm) if max_tensor_norm > 0 else optax.identity()
+    optimizer = optax.chain(clip_each, clip, optax.adam(learning_rate, eps=adam_epsilon))
 
     def init(key: jax.Array) -> ReinforceState:
         params = pi.init(key)
@@ -90,44 +111,33 @@ def reinforce(
         del key
         valid, reward = rl.valid_rows(reward)
         to_go = rl.returns(reward)
-        baseline_state, value = b.update(state.baseline, jnp.sum(reward, axis=-1), valid)
+        total = jnp.sum(reward, axis=-1)
+        baseline_state, value = b.update(state.baseline, total, valid)
         advantage = to_go - value
+        learned = valid & (jnp.abs(total - value) >= skip_below)
+        asked_at = proposal.memo["temperature"]
+        at = jnp.ones_like(asked_at) if off_policy else asked_at
 
         def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
-            log_probs, live, _ = jax.vmap(lambda a, t: policies.unroll(pi, space, params, a, t))(
-                proposal.arch, proposal.memo["temperature"]
-            )
+            log_probs, live, _ = jax.vmap(
+                lambda a, t: policies.unroll(pi, space, params, a, t, masked=not off_policy)
+            )(proposal.arch, at)
             entropy = jnp.where(live, masks.entropy(log_probs), 0.0)  # [B, T]
-            policy_loss = rl.reinforce_loss(log_probs, proposal.arch, advantage, live, valid)
-            bonus = rl.masked_mean(jnp.sum(entropy, axis=-1), valid)
+            policy_loss = rl.reinforce_loss(log_probs, proposal.arch, advantage, live, learned)
+            bonus = rl.masked_mean(jnp.sum(entropy, axis=-1), learned)
             return policy_loss - entropy_weight * bonus, rl.masked_mean(entropy, live & valid[:, None])
 
         (value_of_loss, entropy), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
         params, optimizer_state = rl.descend(
-            optimizer, gradient, state.params, state.optimizer, jnp.any(valid)
+            optimizer, gradient, state.params, state.optimizer, jnp.any(learned)
         )
         metrics = {
             "loss": value_of_loss,
             "baseline": value,
             "entropy": entropy,  # nats a decision
             "gradient_norm": optax.tree.norm(gradient),
-            "temperature": proposal.memo["temperature"][0],
+            "temperature": asked_at[0],
         }
         return ReinforceState(params, optimizer_state, baseline_state, state.trials + batch_size), metrics
 
     return Controller(batch_size, init, ask, tell, lambda s: policies.greedy(pi, space, s.params))
-
-
-def _check(
-    batch_size: int, units: int, rate: float, decay: float, temp: float, temp_decay: float, floor: float
-) -> None:
-    require(
-        "controller",
-        ("batch_size", batch_size, batch_size >= 1, "1 or more"),
-        ("units", units, units >= 1, "1 or more"),
-        ("learning_rate", rate, rate > 0, "a positive number"),
-        ("baseline_decay", decay, 0 <= decay < 1, "a number in [0, 1)"),
-        ("temperature", temp, temp > 0, "a positive number"),
-        ("temperature_decay", temp_decay, 0 < temp_decay <= 1, "a number in (0, 1]"),
-        ("temperature_floor", floor, floor > 0, "a positive number"),
-    )

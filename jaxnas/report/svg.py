@@ -122,6 +122,12 @@ def line(x: Scale, y: Scale, xs: np.ndarray, ys: np.ndarray, style: str = "line"
     return f'<path class="{style}" d="{"".join(parts)}"/>' if parts else ""
 
 
+def band(x: Scale, y: Scale, xs: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
+    """The area between two lines, translucent; all finite."""
+    edge = "L".join(_points(x, y, xs, low) + _points(x, y, xs[::-1], high[::-1]))
+    return f'<path fill="currentColor" fill-opacity=".15" d="M{edge}z"/>'
+
+
 def steps(x: Scale, y: Scale, xs: np.ndarray, ys: np.ndarray, end: float, style: str = "line") -> str:
     """A staircase: each of ys holds from its xs to the next, the last to `end`."""
     return line(x, y, np.append(xs, end).repeat(2)[1:-1], ys.repeat(2), style)

@@ -5,6 +5,7 @@ from jaxnas.spaces.cnn import cnn
 from jaxnas.spaces.cnn_mdp import cnn_mdp
 from jaxnas.spaces.metaqnn import metaqnn
 from jaxnas.spaces.nasbench201 import nasbench201
+from jaxnas.spaces.nasnet import nasnet
 
 REGISTRY = {
     "blocks": blocks,
@@ -12,6 +13,7 @@ REGISTRY = {
     "cnn_mdp": cnn_mdp,
     "metaqnn": metaqnn,
     "nasbench201": nasbench201,
+    "nasnet": nasnet,
 }
 
-__all__ = ["REGISTRY", "blocks", "cnn", "cnn_mdp", "metaqnn", "nasbench201"]
+__all__ = ["REGISTRY", "blocks", "cnn", "cnn_mdp", "metaqnn", "nasbench201", "nasnet"]

@@ -34,6 +34,20 @@ VARIANTS = {
             "max_gradient_norm": 0.3,
         },
     ),
+    "reinforce_dense": (
+        "reinforce",
+        {
+            "policy": "dense",
+            "baseline": "max_of_means",
+            "temperature": 5.0,
+            "temperature_decay": 0.995,
+            "temperature_floor": 1.0,
+            "max_tensor_norm": 0.3,
+            "skip_below": 0.05,
+            "off_policy": True,
+        },
+    ),
+    "ppo_dense": ("ppo", {"policy": "dense"}),
 }
 
 

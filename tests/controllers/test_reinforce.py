@@ -88,6 +88,86 @@ def test_clipping_by_hand():
     np.testing.assert_allclose(told(max_gradient_norm=norm * 2)[0], BY_HAND, rtol=1e-5)
 
 
+def test_clipping_each_array_by_hand():
+    # The table of free logits is one array. A dense policy has six: none above the limit, some at it.
+    norm = np.sqrt((BY_HAND**2).sum())
+    np.testing.assert_allclose(told(max_tensor_norm=norm / 2)[0], BY_HAND / 2, rtol=1e-5)
+    np.testing.assert_allclose(told(max_tensor_norm=norm * 2)[0], BY_HAND, rtol=1e-5)
+    options = {"policy": "dense", "units": 4, "logits": None}
+    (whole, *_), (clipped, *_) = told(**options), told(max_tensor_norm=0.2, **options)
+    leaves = zip(jax.tree.leaves(whole), jax.tree.leaves(clipped), strict=True)
+    norms = np.array([[np.linalg.norm(x) for x in pair] for pair in leaves])
+    assert (norms[:, 0] > 0.2).any()
+    assert (norms[:, 0] < 0.2).any()
+    np.testing.assert_allclose(norms[:, 1], np.minimum(norms[:, 0], 0.2), rtol=1e-5)
+
+
+def test_small_advantages_are_skipped():
+    # R = 1 and ½ with b = 0: row 2 is left out as if it were not there; both: nothing moves, but b does.
+    alone = told(REWARD[:1], ARCH[:1])[0]
+    np.testing.assert_allclose(told(skip_below=0.75)[0], alone, rtol=1e-6)
+    np.testing.assert_allclose(told(skip_below=0.5)[0], BY_HAND, rtol=1e-6)  # not below it
+    options = {"baseline": "ema", "entropy_weight": 0.1}  # b = ¾, |R − b| = ¼
+    gradient, after, metrics = told(skip_below=0.26, **options)
+    start = reinforce(SPACE, policy="free_logits", batch_size=2, **options).init(jax.random.key(0))
+    assert (np.asarray(gradient) == 0).all()
+    np.testing.assert_array_equal(after.params, QUARTER)
+    assert_identical(after.optimizer, start.optimizer)
+    np.testing.assert_allclose(metrics["baseline"], 0.75, rtol=1e-6)
+    assert float(metrics["entropy"]) > 0
+
+
+def test_the_off_policy_gradient_by_hand():
+    # Four filters, the last forbidden, and T = 2 when asked: the update sees neither. All logits are equal:
+    # with the mask π of the first decision is 1/3, without it 1/4, and the temperature's ½ is missing.
+    space = blocks(forbid=({"filters": 128},))
+    arch, reward, logits = jnp.array([[0, 0, 0]]), jnp.array([[0.0, 0.0, 1.0]]), jnp.zeros((3, 4))
+    options = {"arch": arch, "logits": logits, "space": space, "temperature": 2.0}
+    on, off = told(reward, **options)[0], told(reward, off_policy=True, **options)[0]
+    np.testing.assert_allclose(on[0], np.array([-2 / 3, 1 / 3, 1 / 3, 0]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(off, [[-3 / 4, 1 / 4, 1 / 4, 1 / 4]] * 3, rtol=1e-6)
+    # What it samples is legal and at the temperature asked for, nevertheless.
+    controller = reinforce(space, policy="free_logits", batch_size=2000, temperature=2.0, off_policy=True)
+    state = controller.init(jax.random.key(0))._replace(params=logits.at[0, 0].set(2 * np.log(2.0)))
+    drawn = np.asarray(controller.ask(jax.random.key(0), state).arch)
+    masks.check(space, drawn)
+    assert (drawn[:, 0] == 0).mean() == pytest.approx(1 / 2, abs=0.05)
+
+
+def test_the_mean_over_decisions_is_the_sum_with_other_norms():
+    """As the docstring says: a transcription of the mean's steps, and those of `reinforce` at T times its ε
+    and norm."""
+    T, lr, eps, norm = 3, 0.01, 1e-2, 0.05
+    pi = policies.make("dense", SPACE, units=4)
+    controller = reinforce(
+        SPACE, policy="dense", units=4, batch_size=1, baseline="none",
+        learning_rate=lr, adam_epsilon=T * eps, max_tensor_norm=T * norm,
+    )  # fmt: skip
+    state = controller.init(jax.random.key(0))
+    params, m, v = state.params, *(jax.tree.map(jnp.zeros_like, state.params) for _ in "mv")
+
+    @jax.jit
+    def mean_loss(params, arch, total):
+        log_probs = policies.unroll(pi, SPACE, params, arch).log_probs
+        return -jnp.mean(log_probs[jnp.arange(T), arch] * total)
+
+    tell = jax.jit(controller.tell)
+    for k, (arch, total) in enumerate([([1, 0, 1], 1.0), ([0, 0, 1], -0.5), ([1, 1, 0], 0.02)], start=1):
+        arch, reward = jnp.array(arch), jnp.array([[0.0, 0.0, total]])
+        state, _ = tell(jax.random.key(k), state, Proposal(arch[None], {"temperature": jnp.ones(1)}), reward)
+        g = jax.tree.map(
+            lambda g: g * min(1.0, norm / float(jnp.linalg.norm(g.ravel()))),
+            jax.grad(mean_loss)(params, arch, total),
+        )
+        m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
+        v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, v, g)
+        params = jax.tree.map(
+            lambda p, m, v, k=k: p - lr * m / (1 - 0.9**k) / (jnp.sqrt(v / (1 - 0.999**k)) + eps),
+            params, m, v,
+        )  # fmt: skip
+    assert_close(state.params, params, rtol=1e-4, atol=1e-6)
+
+
 def test_forbidden_logits_are_never_moved():
     space = blocks(forbid=({"filters": 128},))
     arch = jnp.array([[0, 0, 0], [1, 1, 2]])
@@ -117,13 +197,13 @@ def test_a_round_of_failures_moves_nothing(baseline):
     assert int(after.trials) == 4
 
 
-@pytest.mark.parametrize("feedback", [True, False])
-def test_the_gradient_of_the_lstm_by_finite_differences(feedback):
-    options = {"policy": "lstm", "units": 5, "feedback": feedback}
+@pytest.mark.parametrize(("name", "feedback"), [("lstm", True), ("lstm", False), ("dense", True)])
+def test_the_gradient_by_finite_differences(name, feedback):
+    options = {"policy": name, "units": 5, "feedback": feedback}
     reward = jnp.array([[0.5, 0.0, 1.0], [0.0, 0.0, -0.5]])
-    gradient, _, _ = told(reward, logits=None, temperature=0.7, **options)
-    pi = policies.make("lstm", SPACE, units=5, feedback=feedback)
-    params = reinforce(SPACE, batch_size=2, **options).init(jax.random.key(0)).params
+    pi = policies.make(name, SPACE, units=5, feedback=feedback)
+    params = jax.tree.map(lambda x: x + 0.2, pi.init(jax.random.key(1)))  # away from where a ReLU bends
+    gradient, _, _ = told(reward, logits=params, temperature=0.7, **options)
     to_go = np.array([[1.5, 1.0, 1.0], [-0.5, -0.5, -0.5]])
 
     @jax.jit
@@ -141,8 +221,8 @@ def test_the_gradient_of_the_lstm_by_finite_differences(feedback):
         direction = jax.tree.unflatten(
             treedef, [jnp.asarray(rng.normal(size=x.shape), jnp.float32) for x in leaves]
         )
-        up, down = (jax.tree.map(lambda p, d, s=s: p + s * d, params, direction) for s in (1e-2, -1e-2))
-        numeric = (objective(up) - objective(down)) / 2e-2
+        up, down = (jax.tree.map(lambda p, d, s=s: p + s * d, params, direction) for s in (1e-3, -1e-3))
+        numeric = (objective(up) - objective(down)) / 2e-3
         exact = sum(
             float(jnp.vdot(g, d))
             for g, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
@@ -214,7 +294,7 @@ def test_a_batch_of_one():
     [
         ("batch_size", 0), ("units", 0), ("learning_rate", 0.0), ("baseline_decay", 1.0),
         ("temperature", 0.0), ("temperature_decay", 1.1), ("temperature_floor", 0.0),
-        ("policy", "lstn"), ("baseline", "emma"),
+        ("max_tensor_norm", -1.0), ("skip_below", -0.1), ("policy", "lstn"), ("baseline", "emma"),
     ],
 )  # fmt: skip
 def test_bad_options(name, value):

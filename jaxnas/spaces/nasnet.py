@@ -1,0 +1,185 @@
+"""A normal and a reduction cell of blocks: the NASNet search space.
+
+Zoph, Vasudevan, Shlens & Le 2018, "Learning transferable architectures for scalable image recognition",
+https://arxiv.org/abs/1707.07012, section 3. What is searched is the two cells; how often they are stacked and
+with how many filters is the network's business (`networks/nasnet.py`).
+"""
+
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.errors import InputError, unknown
+from jaxnas.types import Space
+
+CELLS = ("normal", "reduction")
+FIELDS = ("input_1", "input_2", "operation_1", "operation_2", "combine")
+OPERATIONS = (  # in the paper's order
+    "identity", "conv1x3", "conv1x7", "dil3", "avg3", "max3", "max5", "max7", "conv1", "conv3",
+    "sep3", "sep5", "sep7",
+)  # fmt: skip
+COMBINE = ("add", "cat")
+
+
+class Settings(NamedTuple):
+    """All options; hashable."""
+
+    blocks_per_cell: int  # B
+    operations: tuple[str, ...]
+
+
+class Block(NamedTuple):
+    """Two operations, each on one hidden state, and how their results become a new one."""
+
+    input_1: int  # 0: h, the output of the cell before; 1: that of the one before it; 2 + b: of block b + 1
+    input_2: int
+    operation_1: str
+    operation_2: str
+    combine: str  # add, or cat: concatenation in depth
+
+
+class NasnetWalk(NamedTuple):
+    """The prefix; entries from `depth` on are zero."""
+
+    depth: jax.Array  # int32 []
+    choices: jax.Array  # int32 [T]
+
+
+def nasnet(*, blocks_per_cell: int = 5, operations: tuple[str, ...] = OPERATIONS) -> Space:
+    """Two cells of B blocks, each of five decisions: input, input, operation, operation, combination.
+
+    T = 10 B: the normal cell's blocks come first, then the reduction cell's. Block b of a cell, from 0, chooses
+    its inputs among 2 + b hidden states: h and h-1, the outputs of the two cells before, and b1, b2, …, those
+    of the cell's blocks so far; the mask forbids what does not exist. The tabular state is the decision and,
+    within a block, the choice before it: S = T · A + 1.
+
+    Args:
+      blocks_per_cell: B.
+      operations: identity; conv1x3 and conv1x7, 1 × k and then k × 1; dil3, 3 × 3 dilated by 2; avg3, max3,
+        max5, max7; conv1, conv3; sep3, sep5, sep7, separable convolutions.
+
+    Raises:
+      InputError: no block, or no or an unknown operation.
+    """
+    settings = Settings(blocks_per_cell, tuple(operations))
+    _check(settings)
+    B, O = blocks_per_cell, len(operations)
+    names = tuple(f"{cell}_{b + 1}_{field}" for cell in CELLS for b in range(B) for field in FIELDS)
+    sizes = [size for _ in CELLS for b in range(B) for size in (2 + b, 2 + b, O, O, len(COMBINE))]
+    T, A = len(names), max(sizes)
+    size_at = jnp.array([*sizes, 1])  # at the end, the padding choice
+    positions = jnp.arange(T)
+
+    def step(walk: NasnetWalk, taken: jax.Array) -> NasnetWalk:
+        here = (positions == walk.depth).astype(jnp.int32)
+        return NasnetWalk(walk.depth + 1, walk.choices + here * taken)
+
+    def mask(walk: NasnetWalk) -> jax.Array:
+        return jnp.arange(A) < size_at[jnp.minimum(walk.depth, T)]
+
+    def state(walk: NasnetWalk) -> jax.Array:
+        within = (walk.depth % len(FIELDS) > 0) & (walk.depth < T)
+        before = jnp.sum(jnp.where(positions == walk.depth - 1, walk.choices, 0))
+        return (jnp.minimum(walk.depth, T) * A + jnp.where(within, before, 0)).astype(jnp.int32)
+
+    def observe(walk: NasnetWalk) -> jax.Array:
+        taken = jax.nn.one_hot(walk.choices, A) * (positions < walk.depth).astype(jnp.float32)[:, None]
+        return jnp.concatenate([jax.nn.one_hot(walk.depth, T + 1), taken.ravel()])
+
+    def decode(arch: Any) -> dict[str, Any]:
+        values = [hidden_states(B), hidden_states(B), operations, operations, COMBINE]
+        return {n: values[t % 5][int(c)] for t, (n, c) in enumerate(zip(names, arch, strict=True))}
+
+    def describe(arch: Any) -> str:
+        return " ".join(
+            f"{cell}: {' '.join(map(_notation, blocks))}"
+            for cell, blocks in zip(CELLS, read(arch, settings), strict=True)
+        )
+
+    return Space(
+        name="nasnet",
+        num_steps=T,
+        num_choices=A,
+        decisions=names,
+        start=NasnetWalk(jnp.zeros((), jnp.int32), jnp.zeros(T, jnp.int32)),
+        step=step,
+        mask=mask,
+        done=lambda walk: walk.depth >= T,
+        num_states=T * A + 1,
+        state=state,
+        observe=observe,
+        decode=decode,
+        describe=describe,
+        parse=lambda text: _parse(text, settings),
+        size=int(np.prod(np.array(sizes, object))),
+        settings=settings,
+    )
+
+
+def hidden_states(blocks: int) -> tuple[str, ...]:
+    """The names of what a cell of so many blocks has: its two inputs, then what each block makes."""
+    return ("h", "h-1", *(f"b{b + 1}" for b in range(blocks)))
+
+
+def read(arch: Any, settings: Settings) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
+    """The blocks of the normal and of the reduction cell of an architecture [T]."""
+    found = []
+    for i, j, first, second, combine in np.asarray(arch).reshape(-1, len(FIELDS)).tolist():
+        found.append(Block(i, j, settings.operations[first], settings.operations[second], COMBINE[combine]))
+    return tuple(found[: settings.blocks_per_cell]), tuple(found[settings.blocks_per_cell :])
+
+
+def _notation(block: Block) -> str:
+    states = hidden_states(max(block.input_1, block.input_2))
+    first = f"{block.operation_1}({states[block.input_1]})"
+    return f"{block.combine}({first},{block.operation_2}({states[block.input_2]}))"
+
+
+def _parse(text: str, settings: Settings) -> np.ndarray:
+    """The inverse of `describe`; an InputError points at the offending token."""
+    tokens, B = text.split(), settings.blocks_per_cell
+    expected = [token for cell in CELLS for token in (f"{cell}:", *range(B))]
+    operand = r"(\w+)\(([\w-]+)\)"
+    arch: list[int] = []
+    for position, what in enumerate(expected):
+        token = tokens[position] if position < len(tokens) else "the end"
+        where = f"architecture {text!r}: token {position + 1}"
+        if isinstance(what, str):
+            if token != what:
+                raise InputError(f"{where} is {token!r}, expected {what!r}; each cell has {B} blocks")
+            continue
+        match = re.fullmatch(rf"(\w+)\({operand},{operand}\)", token)
+        if match is None:
+            raise InputError(
+                f"{where} is {token!r}, expected a block such as add(sep3(h),avg3(h-1)); each cell has {B}"
+            )
+        combine, first, input_1, second, input_2 = match.groups()
+        for value, known, kind in (
+            (input_1, hidden_states(what), "hidden state"),
+            (input_2, hidden_states(what), "hidden state"),
+            (first, settings.operations, "operation"),
+            (second, settings.operations, "operation"),
+            (combine, COMBINE, "combination"),
+        ):
+            if value not in known:
+                raise InputError(f"{where} is {token!r}; {kind} {value!r} is not one of {', '.join(known)}")
+            arch.append(known.index(value))
+    if len(tokens) > len(expected):
+        raise InputError(
+            f"architecture {text!r}: nothing may follow the last block, got {tokens[len(expected)]!r}"
+        )
+    return np.array(arch, np.int32)
+
+
+def _check(settings: Settings) -> None:
+    B, operations = settings
+    if B < 1:
+        raise InputError(f"space.blocks_per_cell: got {B}; it takes 1 or more")
+    if not operations or len(set(operations)) < len(operations):
+        raise InputError(f"space.operations: got {operations}; it takes one or more different names")
+    for name in operations:
+        if name not in OPERATIONS:
+            raise unknown("space.operations", name, OPERATIONS)
