@@ -72,7 +72,9 @@ def find(path: str) -> Path:
             raise unknown("evaluator.path", path, [*names, "FILE.csv", "FILE.csv.gz"])
         return SHIPPED / f"{path}.csv"
     if not Path(path).is_file():
-        raise InputError(f"evaluator.path: no file {path!r}; it takes a CSV file")
+        raise InputError(
+            f"evaluator.path: no file {path!r}; it takes a CSV file or the name of a shipped table"
+        )
     return Path(path)
 
 

@@ -3,13 +3,14 @@
 import csv
 import gzip
 import importlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import masks
+from jaxnas import config, masks
 from jaxnas.errors import InputError
 from jaxnas.evaluators import table
 from jaxnas.spaces import blocks, nasbench201
@@ -117,6 +118,41 @@ def test_search_on_one_column_report_another(tmp_path):
     np.testing.assert_allclose(found["cifar10_test_acc_200ep"], [0.105, 0.858633, np.nan], rtol=1e-6)
     np.testing.assert_array_equal(found["params"], [73306, 100000, np.nan])
     np.testing.assert_array_equal(found["status"], [OK, OK, NOT_IN_TABLE])
+
+
+def test_the_shipped_table():
+    """Every architecture of RLMedNAS has five trainings; parameters by hand: f·k² + f, then 16·f·10 + 10."""
+    space = blocks()
+    archs, columns = MODULE.read(space, MODULE.find("rlmednas_digits"))
+    everything, counts = np.unique(archs, axis=0, return_counts=True)
+    assert len(everything) == space.size == 24
+    np.testing.assert_array_equal(counts, 5)
+    decoded = [space.decode(arch) for arch in archs]
+    params = [d["filters"] * (d["kernel"] ** 2 + 1 + 160) + 10 for d in decoded]
+    np.testing.assert_array_equal(columns["params"], params)
+    assert len(np.unique(columns["loss"])) == 120
+    for name in ("accuracy", "test_accuracy"):
+        assert ((columns[name] > 0.9) & (columns[name] < 1)).all()
+    found = lookup(space, "rlmednas_digits", everything)
+    assert (np.asarray(found["status"]) == OK).all()
+    assert {"accuracy", "params", "test_accuracy"} <= set(found)
+
+
+def test_an_unknown_name_lists_the_shipped_tables(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"evaluator.path: unknown name 'rlmednas'; did you mean .*digits"):
+        table(blocks(), path="rlmednas")
+    monkeypatch.chdir(tmp_path)
+    for path in ("rlmednas_digits.csv", "./rlmednas_digits", ""):  # files, which are not there
+        with pytest.raises(InputError, match=f"evaluator.path: no file '{path}'; it takes a CSV file"):
+            table(blocks(), path=path)
+
+
+def test_the_configuration_of_the_shipped_table():
+    parts = config.build(config.load(Path(__file__).parents[2] / "configs" / "table_rlmednas.toml"))
+    assert parts.network is parts.dataset is None
+    assert parts.space.size == 24
+    measures = {"accuracy": jnp.array([0.95]), "params": jnp.array([2730.0])}
+    np.testing.assert_allclose(parts.reward(measures), [0.95 - 0.0273], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
