@@ -145,9 +145,9 @@ class Many:
     def update(self, trials: int) -> None:
         """Take note of trials done, of all searches together."""
         with self.lock:
-            self.first = self.first or (time.perf_counter(), trials)  # the first block compiles
+            self.first = self.first or (time.perf_counter(), trials)  # before it was compilation
             self.done = trials
-            if not self.console.is_terminal:
+            if trials and not self.console.is_terminal:
                 self.console.print(self._line())
 
     def _line(self) -> str:

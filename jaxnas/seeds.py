@@ -67,7 +67,8 @@ def execute(
 ) -> Arrays:
     """Run the searches of a plan in `folder`, which the caller has `owned`; what is there is not run again.
 
-    `text` becomes the config.toml of every search's own folder; `watch` is told of trials done, of S · N.
+    `text` becomes the config.toml of every search's own folder; `watch` is told of trials done, of S · N,
+    first of those that were there, once a program is compiled.
 
     Raises:
       InputError: the folder has searches of another budget, or a chunk of them needs too much memory.
@@ -116,24 +117,26 @@ def _compiled(
     on_cpu = jax.default_backend() == "cpu"
     programs = Programs(mapped=on_cpu, workers=0, memory_fraction=0.5, level=None)
     size = plan.chunk * programs.places[0].devices
-    program, name = program_of(search, plan), ("searches", plan)
+    program = program_of(search, plan)
 
     def advance(trials: int) -> None:
         with lock:
             done[0] += trials
             watch(min(done[0], plan.seeds * plan.budget))
 
+    def compiled(place: Any, first: int) -> Callable[[], dict[str, jax.Array]]:
+        each = (np.arange(first, first + size, dtype=np.int32).reshape(-1, plan.chunk),)
+        shared = (np.asarray(jax.random.key_data(jax.random.key(plan.seed))),)
+        try:
+            call = programs.get(place, ("searches", plan), program, each, shared).call
+        except OutOfMemory:
+            many = f"{plan.chunk}; so many searches at once need more memory than there is"
+            raise InputError(f"search.chunk: found {many}, it takes fewer") from None
+        return lambda: call(each, shared)
+
     def block(first: int) -> Callable[[Any], None]:
         def job(place: Any) -> None:
-            each = (np.arange(first, first + size, dtype=np.int32).reshape(-1, plan.chunk),)
-            shared = (np.asarray(jax.random.key_data(jax.random.key(plan.seed))),)
-            try:
-                found = programs.get(place, name, program, each, shared).call(each, shared)
-            except OutOfMemory:
-                raise InputError(
-                    f"search.chunk: found {plan.chunk}; so many searches at once need more memory than there "
-                    "is, it takes fewer"
-                ) from None
+            found = compiled(place, first)()
             arrays = {key: _rows(values) for key, values in jax.device_get(found).items()}
             if not arrays.pop("legal").all():
                 masks.check(search.space, arrays["arch"].reshape(-1, search.space.num_steps))
@@ -149,9 +152,10 @@ def _compiled(
 
     firsts = range(0, plan.seeds, size)
     missing = [first for first in firsts if read(first) is None]
-    if len(missing) < len(firsts):
-        advance((len(firsts) - len(missing)) * size * plan.budget)
     with run.Signals() as signals, signals.raised():
+        if missing:
+            compiled(programs.places[0], 0)
+        advance((len(firsts) - len(missing)) * size * plan.budget)
         programs.over([block(first) for first in missing])
     parts = [part for part in map(read, firsts) if part is not None]
     return {name: np.concatenate([part[name] for part in parts])[: plan.seeds] for name in parts[0]}

@@ -199,7 +199,7 @@ def test_killed_at_any_write(half, tmp_path, monkeypatch, same_programs):
             execute(folder, search)
         told = []
         execute(folder, search, watch=told.append)
-        assert told == ([] if last > 3 else [min(22 * 2 * n, 110) for n in range(max(last, 1), 4)])
+        assert told == ([] if last > 3 else [min(22 * 2 * n, 110) for n in range(last, 4)])
         assert content(folder) == content(tmp_path / "whole")
 
 
