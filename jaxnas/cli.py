@@ -1,16 +1,18 @@
-"""The command line: search, resume, sample, retrain, report, tabulate, list, cache.
+"""The command line: search, resume, compare, sample, retrain, report, tabulate, list, cache.
 
 Bad input ends in one line on stderr and exit code 2; an interrupt in a saved run and exit code 128 + signal.
 """
 
 import argparse
+import contextlib
+import dataclasses
 import json
 import os
 import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -19,6 +21,7 @@ from jaxnas.errors import InputError
 EXAMPLES = {
     "search": "jaxnas search configs/quickstart.toml --search.budget 40 --controller.learning-rate 0.02",
     "resume": "jaxnas resume checkpoints/quickstart --budget 200",
+    "compare": "jaxnas compare configs/compare_mock.toml --compare.seeds 50",
     "sample": "jaxnas sample checkpoints/quickstart -n 50",
     "retrain": "jaxnas retrain checkpoints/quickstart --top 5",
     "report": "jaxnas report checkpoints/rlmednas_random checkpoints/rlmednas_masked",
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())
     try:
         options, rest = _parser().parse_known_args(arguments)
-        if rest and options.command != "search":
+        if rest and options.command not in ("search", "compare"):
             raise InputError(f"unknown argument {rest[0]!r}; see `jaxnas {options.command} --help`")
         return COMMANDS[options.command](options, rest)
     except InputError as error:
@@ -71,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("config", nargs="?", help="a TOML file, such as configs/quickstart.toml")
     search.add_argument("--folder", default="checkpoints", help="where runs are written")
     search.add_argument(
+        "--seeds", metavar="N", help="run N searches at once, for their statistics: --search.seeds N"
+    )
+    search.add_argument("--ledgers", action="store_true", help="with --seeds: keep the trials.csv of each")
+    search.add_argument(
         "--dry-run", action="store_true", help="show size, first architectures, memory and time"
     )
     search.add_argument(
@@ -79,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     resume = command("resume", "Go on with a run from its last checkpoint.")
     resume.add_argument("run", type=Path, help="the run's folder")
     resume.add_argument("--budget", type=int, help="trials in all; by default what the run began with")
+    compare = command("compare", "Run controllers side by side, many searches each, at equal budget.")
+    compare.add_argument("config", help="a TOML file with arms, such as configs/compare_mock.toml")
+    compare.add_argument("--folder", default="checkpoints", help="where comparisons are written")
     sample = command("sample", "Measure networks that a run's policy proposes, and its greedy one.")
     sample.add_argument("run", type=Path, help="the run's folder")
     sample.add_argument("-n", type=int, default=50, help="how many networks (default: 50)")
@@ -113,6 +123,8 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
             print(options.parser.format_help())
             return 0
         raise InputError("search: no configuration; it takes a TOML file such as configs/quickstart.toml")
+    overrides = [*overrides, *(["--search.ledgers"] if options.ledgers else [])]
+    overrides += ["--search.seeds", options.seeds] if options.seeds is not None else []
     if options.help:
         print(options.parser.format_help())
         print(config.usage(options.config, overrides))
@@ -127,11 +139,10 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
     parent, name = Path(options.folder), settings.search.name
     named = any(word.split("=")[0] == "--search.name" for word in overrides)
     _free_folder(parent, name, named)
-    parts = config.build(settings)
-    searches = _searches(settings, parts)
+    settings, searches = _searches(settings, config.build(settings))
     folder = _create(parent, name, named, searches)
     with run.owned(folder):
-        return _execute(searches, folder)
+        return _execute(settings, searches, folder)
 
 
 def _resume(options: argparse.Namespace, _: list[str]) -> int:
@@ -141,14 +152,14 @@ def _resume(options: argparse.Namespace, _: list[str]) -> int:
     environment.read(folder)
     with run.owned(folder):
         settings = _reopen(folder, [] if options.budget is None else ["--search.budget", str(options.budget)])
-        searches = _searches(settings, config.build(settings))
+        settings, searches = _searches(settings, config.build(settings))
         for each in searches:
             run.check_budget(folder / each.folder, each.stop.budget)
         if changes := environment.changes(folder):
             print(
                 f"jaxnas: {folder}: {', '.join(changes)}: results may differ in their bits", file=sys.stderr
             )
-        return _execute(searches, folder)
+        return _execute(settings, searches, folder)
 
 
 def _reopen(folder: Path, flags: list[str]) -> Any:
@@ -177,8 +188,9 @@ class _One(NamedTuple):
     stop: Any
 
 
-def _searches(settings: Any, parts: Any) -> list[_One]:
-    from jaxnas import config, controllers, loop, run
+def _searches(settings: Any, parts: Any) -> tuple[Any, list[_One]]:
+    """The settings, with a chunk where there are many searches, and the searches of a run."""
+    from jaxnas import config, controllers, loop, run, seeds
 
     seed, stop = settings.search.seed, run.Stop(settings.search.budget, **vars(settings.search.stop))
     if stop.accuracy is not None and "accuracy" not in parts.evaluator.measures:
@@ -187,6 +199,11 @@ def _searches(settings: Any, parts: Any) -> list[_One]:
             f"search.stop.accuracy: the evaluator has no accuracy to stop at, it measures {names}"
         )
     search = loop.make(parts.space, parts.controller, parts.evaluator, parts.reward, parts.rejected)
+    if settings.search.seeds > 1:
+        _check_many(settings)
+        if not settings.search.chunk:
+            chunk = seeds.chunk_of(search)
+            settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, chunk=chunk))
     searches = [_One("", config.dump(settings), search, seed, stop)]
     if settings.search.twin:
         B = parts.controller.batch_size
@@ -196,7 +213,16 @@ def _searches(settings: Any, parts: Any) -> list[_One]:
         searches.append(
             _One("twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget))
         )
-    return searches
+    return settings, searches
+
+
+def _check_many(settings: Any) -> None:
+    search = settings.search
+    if search.twin:
+        raise InputError("search.twin: not with search.seeds; take `jaxnas compare`, which has a random arm")
+    for name, value in vars(search.stop).items():
+        if value is not None:
+            raise InputError(f"search.stop.{name}: not with search.seeds: many searches have one budget")
 
 
 def _create(parent: Path, name: str, named: bool, searches: list[_One]) -> Path:
@@ -224,10 +250,12 @@ def _create(parent: Path, name: str, named: bool, searches: list[_One]) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _execute(searches: list[_One], folder: Path) -> int:
+def _execute(settings: Any, searches: list[_One], folder: Path) -> int:
     from jaxnas import progress, report, run
 
-    try:
+    if settings.search.seeds > 1:
+        return _execute_many(settings, searches[0], folder)
+    with _saved(f"jaxnas resume {shlex.quote(str(folder))}"):
         for each in searches:
             with progress.Display(folder / each.folder, each.search, each.stop.budget) as display:
                 summary = run.execute(
@@ -239,17 +267,67 @@ def _execute(searches: list[_One], folder: Path) -> int:
                     watch=display.update,
                 )
             display.finish(summary)
-    except (run.Interrupted, KeyboardInterrupt) as interrupt:
-        line = f"interrupted, saved; go on with: jaxnas resume {shlex.quote(str(folder))}"
-        print(line, file=sys.stderr, flush=True)
-        # Children may still be training in threads that Python would wait for.
-        sys.stdout.flush()
-        os._exit(128 + getattr(interrupt, "number", signal.SIGINT))
     runs = [report.read(folder)]
     report.write(runs, folder)
     if len(searches) > 1:
         report.show(report.compare(runs))
     print(f"\nThe run lies in {folder}. Next: jaxnas report {shlex.quote(str(folder))}")
+    return 0
+
+
+def _execute_many(settings: Any, one: _One, folder: Path) -> int:
+    from jaxnas import progress, seeds
+
+    asked = settings.search
+    plan = seeds.Plan(one.seed, asked.seeds, asked.budget, asked.chunk, asked.ledgers)
+    with (
+        _saved(f"jaxnas resume {shlex.quote(str(folder))}"),
+        progress.Many(folder.name, plan.seeds, plan.budget) as display,
+    ):
+        arrays = seeds.execute(folder, one.search, plan, text=one.text, watch=display.update)
+    progress.show_many(one.search.space, arrays)
+    print(f"\nThe arrays of all searches lie in {folder / 'searches.npz'}, a row each in summary.csv.")
+    return 0
+
+
+@contextlib.contextmanager
+def _saved(command: str) -> Iterator[None]:
+    """Where an interrupt ends the process with one line, which says how to go on."""
+    from jaxnas import run
+
+    try:
+        yield
+    except (run.Interrupted, KeyboardInterrupt) as interrupt:
+        print(f"interrupted, saved; go on with: {command}", file=sys.stderr, flush=True)
+        # Children may still be training in threads that Python would wait for.
+        sys.stdout.flush()
+        os._exit(128 + getattr(interrupt, "number", signal.SIGINT))
+
+
+def _compare(options: argparse.Namespace, overrides: list[str]) -> int:
+    from jaxnas import comparison, environment, progress, run
+
+    chosen = comparison.load(options.config, overrides)
+    folder = Path(options.folder) / chosen.name
+    comparison.check_folder(folder, chosen)
+    runtime = next(iter(chosen.arms.values())).runtime
+    begun = folder if (folder / "environment.json").exists() else None
+    environment.prepare(cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=begun)
+    ready = comparison.prepare(chosen)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--folder: cannot write into {options.folder!r}: {error.strerror}") from None
+    with run.owned(folder):
+        if begun is None:
+            (folder / "environment.json").write_text(
+                json.dumps(environment.describe(), indent=2) + "\n", "utf-8"
+            )
+        command = shlex.join(["jaxnas", "compare", options.config, *overrides])
+        with _saved(command if options.folder == "checkpoints" else f"{command} --folder {options.folder}"):
+            rows = comparison.execute(folder, chosen, ready, progress.arms(len(ready)))
+    progress.show_comparison(rows)
+    print(f"\nTables and figures lie in {folder}.")
     return 0
 
 
@@ -262,7 +340,7 @@ def _sample(options: argparse.Namespace, _: list[str]) -> int:
     with run.owned(options.run):
         settings = _reopen(options.run, [])
         parts = config.build(settings)
-        state = run.latest(options.run, _searches(settings, parts)[0].search, settings.search.seed)
+        state = run.latest(options.run, _searches(settings, parts)[1][0].search, settings.search.seed)
         with progress.Counter("sampled", options.n) as counter:
             rows, greedy = sampling.execute(options.run, parts, state, options.n, counter.update)
         progress.show_samples(sampling.summary(rows), greedy[0])
@@ -359,6 +437,7 @@ def _version() -> str:
 COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "search": _search,
     "resume": _resume,
+    "compare": _compare,
     "sample": _sample,
     "retrain": _retrain,
     "report": _report,

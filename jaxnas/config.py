@@ -47,6 +47,10 @@ class Search:
     Args:
       name: the run and its folder; by default the configuration file's name without its suffix.
       seed: the root of everything random, in [0, 2³²).
+      seeds: searches, each with a root of its own; the result is the arrays of all of them.
+      chunk: of many searches, how many one compiled program vectorizes; 0 derives it from the size of a
+        search's state, and the run's configuration says what it became.
+      ledgers: of many searches, also write each one's trials.csv and rounds.csv.
       budget: trials, at least 1.
       twin: also run random search with the same budget, for comparison.
       duplicates: an architecture that is proposed again: train it again, reuse its first result, or resample
@@ -57,6 +61,9 @@ class Search:
 
     name: str = ""
     seed: int = 0
+    seeds: int = 1
+    chunk: int = 0
+    ledgers: bool = False
     budget: int = 100
     twin: bool = False
     duplicates: Literal["train", "reuse", "resample"] = "train"
@@ -132,6 +139,8 @@ MAY_DIFFER = ("search.name", "search.budget", "search.stop.", "runtime.")  # whe
 RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("search.name", lambda v: _is_folder_name(v), "a folder's name: no path, at most 100 characters"),
     ("search.seed", lambda v: 0 <= v < 2**32, "an integer from 0 to 4294967295"),
+    ("search.seeds", lambda v: v >= 1, "an integer of at least 1"),
+    ("search.chunk", lambda v: v >= 0, "an integer of at least 1, or 0 to derive it"),
     ("search.budget", lambda v: v >= 1, "an integer of at least 1"),
     ("search.memory", lambda v: v >= 1, "an integer of at least 1"),
     ("search.stop.accuracy", lambda v: 0 < v <= 1, "a number above 0, at most 1"),
@@ -165,7 +174,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
       InputError: the file cannot be read, or a section, key, name, flag or value is wrong.
     """
-    table, flags = _read(Path(path)), options.split(overrides)
+    return from_table(read(Path(path)), options.split(overrides), Path(path).stem)
+
+
+def from_table(table: Table, flags: Sequence[tuple[str, list[str]]], name: str) -> Config:
+    """The configuration of a table with flags of `options.split` on top; `name` if it has none of its own."""
     names = {s: words[0] for s in registries() for key, words in flags if key == f"{s}.name" and words}
     for section in ("space", "controller"):  # without a default: the file may leave these to a flag
         if section in names:
@@ -173,19 +186,19 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     config = _resolve(table)
     if names:
         table |= {section: table.get(section, {}) | {"name": name} for section, name in names.items()}
-        known = {section: options.leaves(cls) for section, cls in _classes(table).items()}
+        known = keys(table)
         table = {s: {k: v for k, v in table[s].items() if k in known[s]} for s in table if s in known}
         config = _resolve(table)
     for key, words in flags:
         config = _override(config, key, words)
-    table = _table(config)
-    table["search"]["name"] = table["search"]["name"] or Path(path).stem
+    table = to_table(config)
+    table["search"]["name"] = table["search"]["name"] or name
     return _resolve(table)
 
 
 def dump(config: Config) -> str:
     """The whole configuration as TOML, defaults included; `load` reads it back as an equal one."""
-    return tomli_w.dumps(_table(config))
+    return tomli_w.dumps(to_table(config))
 
 
 def build(config: Config, *, dataset: Dataset | None = None) -> Parts:
@@ -251,11 +264,19 @@ def differences(old: Config, new: Config) -> list[str]:
 
 def twin(config: Config, batch_size: int) -> Config:
     """The same search by the random controller, without a twin of its own."""
-    table = _table(config)
+    table = to_table(config)
     table["controller"] = {"name": "random", "batch_size": batch_size}
     table["search"] |= {"twin": False, "name": "twin"}
     table["search"].pop("stop", None)
     return _resolve(table)
+
+
+def keys(table: Table) -> dict[str, set[str]]:
+    """{section: its keys} of the sections that the names in `table` put to use."""
+    return {
+        section: {key.partition(".")[0] for key in options.leaves(cls)}
+        for section, cls in _classes(table).items()
+    }
 
 
 def usage(path: str | Path, overrides: Sequence[str] = ()) -> str:
@@ -268,7 +289,12 @@ def usage(path: str | Path, overrides: Sequence[str] = ()) -> str:
     return text.getvalue()
 
 
-def _read(path: Path) -> Table:
+def read(path: Path, further: Sequence[str] = ()) -> Table:
+    """The sections of a TOML file, those of a configuration and `further` ones.
+
+    Raises:
+      InputError: the file cannot be read, or has another section.
+    """
     try:
         table = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
@@ -276,14 +302,15 @@ def _read(path: Path) -> Table:
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, an endless number, endless nesting
         raise InputError(f"{path}: not valid TOML: {error}") from None
     for section, value in table.items():
-        if section not in SECTIONS:
-            raise unknown(f"[{section}]", section, SECTIONS)
+        if section not in (*SECTIONS, *further):
+            raise unknown(f"[{section}]", section, (*SECTIONS, *further))
         if not isinstance(value, dict):
             raise InputError(f"{section}: found {options.show(value)}; it takes a table, [{section}]")
     return table
 
 
-def _table(config: Config) -> Table:
+def to_table(config: Config) -> Table:
+    """The whole configuration as `from_table` takes it."""
     return {s: options.to_table(value) for s, value in vars(config).items() if value is not None}
 
 

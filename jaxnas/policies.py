@@ -30,6 +30,8 @@ class Policy(NamedTuple):
     start: Callable[[PyTree], PyTree]  # params → carry
     logits: Callable[..., tuple[PyTree, jax.Array]]  # (params, carry, t [], previous []) → (carry, [A])
     value: Callable[..., jax.Array] = _no_critic  # (params, the carry of `logits` at t, t []) → []
+    # (params, arch [T]) → logits [T, A], values [T]: the same along a whole walk, where that is quick
+    along: Callable[[PyTree, jax.Array], tuple[jax.Array, jax.Array]] | None = None
 
 
 class Unrolled(NamedTuple):
@@ -63,8 +65,12 @@ def free_logits(space: Space, *, critic: bool = False) -> Policy:
         del previous
         return carry, (params[0] if critic else params)[t]
 
+    def along(params: PyTree, arch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        del arch
+        return params if critic else (params, jnp.zeros(T))
+
     value = (lambda params, carry, t: params[1][t]) if critic else _no_critic
-    return Policy(init, lambda params: (), logits, value)
+    return Policy(init, lambda params: (), logits, value, along)
 
 
 class _LSTM(nn.Module):
@@ -195,6 +201,12 @@ def unroll(
 
     Without `masked` it is over all A choices, legal or not: not the distribution that `sample` draws from.
     """
+    arch = arch.astype(jnp.int32)
+    if policy.along is not None:
+        walk, (logits, value) = masks.walk(space, arch), policy.along(params, arch)
+        legal = walk.legal if masked else jnp.ones_like(walk.legal)
+        log_probs = jax.nn.log_softmax(masks.mask_logits(logits / temperature, legal))
+        return Unrolled(log_probs, walk.live, value)
 
     def decide(carry: tuple, choice: jax.Array) -> tuple[tuple, Unrolled]:
         _, walk, _, t = carry
@@ -203,7 +215,7 @@ def unroll(
             log_probs, ~space.done(walk), value
         )
 
-    return jax.lax.scan(decide, _start(policy, space, params), arch.astype(jnp.int32))[1]
+    return jax.lax.scan(decide, _start(policy, space, params), arch)[1]
 
 
 def trajectory(

@@ -2,9 +2,12 @@
 
 import csv
 import dataclasses
+import itertools
 import math
 import re
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +18,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from jaxnas import config, loop, run
-from jaxnas.types import Split
+from jaxnas import config, loop, run, seeds
+from jaxnas.types import Space, Split
 
 SHOWN = ("_accuracy", "_mae")  # of the retrained networks' measures
 
@@ -120,6 +123,80 @@ class Counter:
         return f"{self.verb} {self.done}/{self.total}  {_clock(time.perf_counter() - self.began)}"
 
 
+class Many:
+    """Shows the progress of many searches; give `update` to `seeds.execute` as its `watch`."""
+
+    def __init__(self, name: str, searches: int, budget: int):
+        self.name, self.searches, self.budget = name, searches, budget
+        self.console, self.lock = _console(), threading.Lock()
+        self.began, self.done, self.first = time.perf_counter(), 0, None
+        self.live = Live(
+            get_renderable=self._line, console=self.console, refresh_per_second=2, transient=True
+        )
+
+    def __enter__(self) -> "Many":
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.live.stop()
+
+    def update(self, trials: int) -> None:
+        """Take note of trials done, of all searches together."""
+        with self.lock:
+            self.first = self.first or (time.perf_counter(), trials)  # before it was compilation
+            self.done = trials
+            if trials and not self.console.is_terminal:
+                self.console.print(self._line())
+
+    def _line(self) -> str:
+        parts = [f"{self.name}  search {self.done // self.budget}/{self.searches}", f"{self.done:,} trials"]
+        now, (began, trials) = time.perf_counter(), self.first or (0.0, 0)
+        if self.done > trials:
+            rate = (self.done - trials) / max(now - began, 1e-9)
+            left = (self.searches * self.budget - self.done) / rate
+            parts += [f"{rate:,.3g} trials/s", f"{_clock(left)} left"]
+        return "  ".join([*parts, _clock(now - self.began)])
+
+
+def arms(total: int) -> Callable[[str, seeds.Plan], Many]:
+    """What `comparison.execute` shows each of `total` arms with."""
+    numbers = itertools.count(1)
+    return lambda name, plan: Many(f"arm {next(numbers)}/{total} {name}", plan.seeds, plan.budget)
+
+
+def show_comparison(rows: list[dict[str, Any]]) -> None:
+    """Print a row an arm: the best reward so far with its interval and rank, and measures of the best."""
+    console = _console()
+    shown = [name for name in rows[0] if f"{name}_low" in rows[0] and name != "second_half_reward"]
+    lines = [["arm", *(name.removeprefix("final_").replace("_", " ") for name in shown)]]
+    for row in rows:
+        cells = []
+        for name in shown:
+            digits = ",.0f" if name == "mean_params" else ".4f"
+            value, low, high = (format(row[name + end], digits) for end in ("", "_low", "_high"))
+            rank = f" #{row[f'{name}_rank']}" if f"{name}_rank" in row else ""
+            cells.append(f"{value} [{low}, {high}]{rank}")
+        lines.append([row["arm"], *cells])
+    _print_table(console, lines)
+
+
+def show_many(space: Space, arrays: dict[str, np.ndarray]) -> None:
+    """Print what many searches found: the mean of their best rewards, and the best of all."""
+    console, best = _console(), seeds.best_trial(arrays)
+    found = np.flatnonzero(best >= 0)
+    if not len(found):
+        console.print("no trial succeeded")
+        return
+    reward = arrays["reward"][found, best[found]]
+    spread = np.std(reward, ddof=min(1, len(reward) - 1))
+    console.print(f"best reward of {len(best)} searches: mean {reward.mean():.4f}, std {spread:.4f}")
+    top = found[np.argmax(reward)]
+    name = space.describe(arrays["arch"][top, best[top]])
+    console.print(f"highest: {reward.max():.4f} {name}, trial {best[top]} of search {top}")
+
+
 def show_samples(summary: list[tuple[str, int, float, float, float, float]], greedy: dict[str, str]) -> None:
     """Print what a policy proposes: each measure's mean and spread, and the greedy network."""
     console = _console()
@@ -189,7 +266,7 @@ def preview(settings: Any) -> None:
     began = time.perf_counter()
     search.preview(state, sampled)
     each = (time.perf_counter() - began) / sampled * steps
-    trials = settings.search.budget * (2 if settings.search.twin else 1)
+    trials = settings.search.budget * settings.search.seeds * (2 if settings.search.twin else 1)
     if parts.dataset is not None:
         megabytes = sum(s.images.nbytes for s in (parts.dataset.train, parts.dataset.validation)) / 2**20
         peak = (probe.stats()["peak_bytes"] if probe.stats else 0) / 2**20

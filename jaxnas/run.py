@@ -133,7 +133,7 @@ def execute(
     policy = jax.jit(search.controller.policy)
     began = time.perf_counter()
     check_budget(folder, stop.budget)
-    with _Signals() as signals, contextlib.closing(checkpoint.open_folder(folder / "state")) as checkpoints:
+    with Signals() as signals, contextlib.closing(checkpoint.open_folder(folder / "state")) as checkpoints:
         snapshots = ledger.load_policy(folder / "policy.npz")
         round, state, about = _restore(checkpoints, folder, search.init(jax.random.key(seed)), B, snapshots)
         rows = ledger.read(trials)
@@ -276,13 +276,13 @@ class _Saver:
             self.cost += time.perf_counter() - started
 
 
-class _Signals:
+class Signals:
     """SIGINT and SIGTERM: raised at once where a round can be given up, otherwise when asked for."""
 
     def __init__(self) -> None:
         self.number, self.at_once, self.previous = 0, False, {}
 
-    def __enter__(self) -> "_Signals":
+    def __enter__(self) -> "Signals":
         with contextlib.suppress(ValueError):  # only the main thread may
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.previous[number] = signal.signal(number, self._handle)

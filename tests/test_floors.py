@@ -16,17 +16,19 @@ FLOORS = (
     ("spaces", "policies", "rl", "planning", "training", "programs", "networks"),
     ("controllers", "evaluators"),
     ("loop",),
-    ("checkpoint", "ledger", "run", "report", "export", "gym"),
+    ("checkpoint", "ledger", "run", "seeds", "report", "export", "gym"),
     ("config",),
-    ("sampling", "retraining", "tabulate"),
+    ("sampling", "retraining", "tabulate", "comparison"),
     ("api", "cli", "progress"),
 )
-# On one floor, but a run is made of these two, commands draw their progress, the cache is one folder, and a
-# network reads its space's notation.
+# On one floor, but a run is made of these two, and many searches of runs; commands draw their progress, the
+# cache is one folder, and a network reads its space's notation.
 ALLOWED = {
     ("data", "environment"),
     ("run", "checkpoint"),
     ("run", "ledger"),
+    ("seeds", "run"),
+    ("seeds", "ledger"),
     ("cli", "api"),
     ("cli", "progress"),
     ("networks", "spaces"),

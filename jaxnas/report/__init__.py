@@ -1,4 +1,7 @@
-"""Run folders → tables and figures: `read` runs, `show(compare(runs))`, `write(runs, folder)`."""
+"""Run folders → tables and figures: `read` runs, `show(compare(runs))`, `write(runs, folder)`.
+
+Many searches an arm → `comparison`, `choices`, `top`, `best_so_far_figure`.
+"""
 
 import csv
 import io
@@ -7,11 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxnas.errors import InputError
+from jaxnas.report.arms import Arm, Rows, best_so_far_figure, choices, comparison, top
 from jaxnas.report.plots import figures
 from jaxnas.report.runs import Run, read
 from jaxnas.report.tables import Row, compare, show
 
-__all__ = ["Row", "Run", "compare", "figures", "read", "show", "write"]
+__all__ = [
+    "Arm", "Row", "Rows", "Run", "best_so_far_figure", "choices", "compare", "comparison", "figures", "read",
+    "show", "top", "write",
+]  # fmt: skip
 
 
 def write(runs: Sequence[Run], folder: str | Path) -> list[Path]:

@@ -23,6 +23,7 @@ svg.jaxnas{font:12px system-ui,sans-serif;color:#1f2328;background:#fff}
 .jaxnas .dots{stroke-width:6;opacity:.6}
 .jaxnas .line{stroke-width:2;pointer-events:none}.jaxnas .thin{stroke-width:1.1}
 .jaxnas .box{fill:none;stroke:currentColor;stroke-width:1.3;pointer-events:all}
+.jaxnas .band{fill:currentColor;opacity:.16}
 .jaxnas .c0{color:#0072b2}.jaxnas .c1{color:#d55e00}.jaxnas .c2{color:#009e73}
 .jaxnas .c3{color:#b8588f}.jaxnas .c4{color:#b27a00}.jaxnas .c5{color:#3a9bd9}.jaxnas .twin{color:#78818b}
 .jaxnas .d1 .line{stroke-dasharray:5 4}.jaxnas .d2 .line{stroke-dasharray:1 4}
@@ -123,9 +124,12 @@ def line(x: Scale, y: Scale, xs: np.ndarray, ys: np.ndarray, style: str = "line"
 
 
 def band(x: Scale, y: Scale, xs: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
-    """The area between two lines, translucent; all finite."""
-    edge = "L".join(_points(x, y, xs, low) + _points(x, y, xs[::-1], high[::-1]))
-    return f'<path fill="currentColor" fill-opacity=".15" d="M{edge}z"/>'
+    """The area between two lines over xs, left out where one of them is NaN."""
+    known = np.isfinite(low) & np.isfinite(high)
+    if not known.any():
+        return ""
+    upper, lower = _points(x, y, xs[known], high[known]), _points(x, y, xs[known], low[known])
+    return f'<path class="band" d="M{"L".join([*upper, *lower[::-1]])}z"/>'
 
 
 def steps(x: Scale, y: Scale, xs: np.ndarray, ys: np.ndarray, end: float, style: str = "line") -> str:
