@@ -163,6 +163,13 @@ def make(
         outputs, kept = network.train(params, structure, knobs["network"], x, key)
         return outputs.astype(jnp.float32), kept
 
+    def timed(knobs: PyTree, step: jax.Array) -> PyTree:
+        """The knobs at a step: a network whose knobs have `progress` is told how far its training is."""
+        own = knobs["network"]
+        if not (isinstance(own, dict) and "progress" in own):
+            return knobs
+        return {**knobs, "network": {**own, "progress": step.astype(jnp.float32) / (epochs * steps)}}
+
     def draw(structure: Any, key: jax.Array, knobs: PyTree, restarts: Any) -> tuple[PyTree, PyTree]:
         params = network.init(
             jax.random.fold_in(jax.random.fold_in(key, restarts), 0), structure, knobs["network"]
@@ -200,7 +207,7 @@ def make(
                 x = augment(jax.random.fold_in(jax.random.fold_in(key, 2), carry.step), x, crop, flip)
 
             def loss(params: PyTree) -> tuple[jax.Array, PyTree]:
-                outputs, kept = apply(params, structure, knobs, x, key_step)
+                outputs, kept = apply(params, structure, timed(knobs, carry.step), x, key_step)
                 return tasks.loss(task, outputs, y, loss_weights), kept
 
             (value, kept), gradient = jax.value_and_grad(loss, has_aux=True)(carry.params)

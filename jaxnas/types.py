@@ -40,7 +40,8 @@ class Space(NamedTuple):
 class Network(NamedTuple):
     """An architecture as a trainable child network.
 
-    `Structure` is hashable: it fixes the shapes of the compiled program. `Knobs` are arrays: they do not.
+    `Structure` is hashable: it fixes the shapes of the compiled program. `Knobs` are arrays: they do not; the
+    trainer sets one named `progress`, float32 [], to the share of the training's steps that are done.
     """
 
     plan: Callable  # host: arch [T] → (Structure, Knobs); an InputError where no network is possible

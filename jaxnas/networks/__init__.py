@@ -4,7 +4,8 @@ from jaxnas.networks.blocks import blocks
 from jaxnas.networks.cnn import cnn
 from jaxnas.networks.cnn_mdp import cnn_mdp
 from jaxnas.networks.metaqnn import metaqnn
+from jaxnas.networks.nasnet import nasnet
 
-REGISTRY = {"blocks": blocks, "cnn": cnn, "cnn_mdp": cnn_mdp, "metaqnn": metaqnn}
+REGISTRY = {"blocks": blocks, "cnn": cnn, "cnn_mdp": cnn_mdp, "metaqnn": metaqnn, "nasnet": nasnet}
 
-__all__ = ["REGISTRY", "blocks", "cnn", "cnn_mdp", "metaqnn"]
+__all__ = ["REGISTRY", "blocks", "cnn", "cnn_mdp", "metaqnn", "nasnet"]

@@ -33,7 +33,7 @@ class _Cnn(nn.Module):
     lowering: str
 
     @nn.compact
-    def __call__(self, x: jax.Array, rates: jax.Array, key: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, knobs: PyTree, key: jax.Array | None) -> jax.Array:
         after = [x]  # each layer
         for i, layer in enumerate(self.structure.layers):
             at = f"{layer.kind.lower()}_{i + 1}"
@@ -58,8 +58,8 @@ class _Cnn(nn.Module):
                     if other.shape[-1] != x.shape[-1]:  # a convolution of 1 × 1
                         other = nn.Dense(x.shape[-1], dtype=x.dtype, name=f"{at}_skip")(other)
                     x = x + other
-                if layer.dropout:
-                    x = layers.dropout(x, rates[i], None if key is None else jax.random.fold_in(key, i))
+                if layer.dropout and key is not None:
+                    x = layers.dropout(x, knobs["dropout"][i], jax.random.fold_in(key, i))
             after.append(x)
         return layers.Dense(self.structure.num_outputs, "xavier", name="head")(x)
 
@@ -67,9 +67,9 @@ class _Cnn(nn.Module):
 def _normalize(x: jax.Array, norm: str, training: bool, name: str) -> jax.Array:
     if norm == "none":
         return x
+    if norm == "batch":
+        return layers.batch_norm(x, training, name)
     with jax.numpy_dtype_promotion("standard"):  # flax raises bfloat16 to float32 in its statistics
-        if norm == "batch":
-            return nn.BatchNorm(use_running_average=not training, momentum=0.9, dtype=x.dtype, name=name)(x)
         return nn.LayerNorm(dtype=x.dtype, name=name)(x)
 
 
@@ -113,29 +113,8 @@ def cnn(
         rates = np.array([layer.dropout for layer in found], np.float32)
         return Structure(image_shape, shape, num_outputs), {"dropout": rates}
 
-    def init(key: jax.Array, structure: Structure, knobs: PyTree) -> PyTree:
-        del knobs
-        images = jax.ShapeDtypeStruct((1, *structure.image_shape), jnp.float32)
-        rates = jax.ShapeDtypeStruct((len(structure.layers),), jnp.float32)
-        made = _Cnn(structure, "xla").lazy_init(key, images, rates, None)
-        return {**made["params"], "statistics": made.get("batch_stats", {})}
-
-    def variables(params: PyTree) -> dict[str, Any]:
-        own = {name: value for name, value in params.items() if name != "statistics"}
-        return {"params": own, "batch_stats": params["statistics"]}
-
-    def apply(params: PyTree, structure: Structure, knobs: PyTree, images: jax.Array, key: Any) -> Any:
-        module = _Cnn(structure, lowered)
-        return module.apply(variables(params), images, knobs["dropout"], key)
-
-    def train(params: PyTree, structure: Structure, knobs: PyTree, images: jax.Array, key: jax.Array) -> Any:
-        module = _Cnn(structure, lowered)
-        outputs, kept = module.apply(
-            variables(params), images, knobs["dropout"], key, mutable=["batch_stats"]
-        )
-        return outputs, kept.get("batch_stats", {})
-
     def recipe(arch: Any) -> dict[str, Any]:
         return read(space.describe(arch), space.settings)[0]
 
-    return Network(plan, init, apply, train=train, recipe=recipe)
+    collected = layers.collecting(lambda structure: _Cnn(structure, lowered))
+    return Network(plan, **collected, recipe=recipe)

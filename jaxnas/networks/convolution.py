@@ -7,6 +7,7 @@ channels (docs/benchmarks.md).
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -68,6 +69,19 @@ def conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, spec: Spec) -> jax.Ar
         )
     y = y if spec.pool is None else max_pool(y, spec.pool)
     return _finish(y, bias, spec)
+
+
+def windowed(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], dilation: int, lowering: str
+) -> jax.Array:
+    """Convolution of any window, without a bias, with SAME padding: [N,H,W,C], [h,w,C,F] → [N,H',W',F]."""
+    window = tuple((k - 1) * dilation + 1 for k in kernel.shape[:2])
+    if lowering == "gemm":
+        pads = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, "SAME")
+        return _patches_product(kernel, pads, strides, dilation)(x)
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, "SAME", rhs_dilation=(dilation,) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 # Convolution as matrix products, in micro-batches that fit the cache: nothing as large as the batch is
@@ -132,7 +146,7 @@ def _conv_backward(spec: Spec, residuals: tuple, dy: Any) -> tuple:
             tiles, d_tiles = _to_tiles(x, pads), _spread(dy)
             d_weights = d_weights + jax.lax.dot_general(tiles, d_tiles, (((1,), (1,)), ((0,), (0,))))
             return (d_weights, d_bias), None if needs_dx is None else by_x(dy)
-        patches, d_rows = _patches(x, k, 1, pads)[0], dy.reshape(-1, F)
+        patches, d_rows = _patches(x, (k, k), (1, 1), pads)[0], dy.reshape(-1, F)
         # The longer side last is up to twice as fast; the transposition waits until after the loop.
         pair = (d_rows, patches) if wide else (patches, d_rows)
         d_weights = d_weights + jax.lax.dot_general(*pair, (((0,), (0,)), ((), ())))
@@ -202,40 +216,44 @@ def _product_of(x: jax.Array, kernel: jax.Array, spec: Spec) -> Callable[[jax.Ar
     pads = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, spec.padding)
     if spec.stride == 1 and is_tiled(x, kernel):
         return _tiled_product(kernel, pads)
-    return _patches_product(kernel, pads, spec.stride)
+    return _patches_product(kernel, pads, strides)
 
 
-def _patches_product(kernel: jax.Array, pads: Any, stride: int = 1) -> Callable[[jax.Array], jax.Array]:
+def _patches_product(
+    kernel: jax.Array, pads: Any, strides: tuple[int, int] = (1, 1), dilation: int = 1
+) -> Callable[[jax.Array], jax.Array]:
     """Patches × kernel."""
-    k, _, C, F = kernel.shape
-    weights = kernel.reshape(k * k * C, F)
+    window, F = kernel.shape[:2], kernel.shape[-1]
+    weights = kernel.reshape(-1, F)
 
     def product(x: jax.Array) -> jax.Array:
-        patches, H, W = _patches(x, k, stride, pads)
+        patches, H, W = _patches(x, window, strides, pads, dilation)
         return (patches @ weights).reshape(x.shape[0], H, W, F)
 
     return product
 
 
-def _patches(x: jax.Array, k: int, stride: int, pads: Any) -> tuple[jax.Array, int, int]:
-    """[N,H,W,C] → what each output pixel reads [N·H'·W', k·k·C], and H', W'."""
+def _patches(
+    x: jax.Array, window: tuple[int, int], strides: tuple[int, int], pads: Any, dilation: int = 1
+) -> tuple[jax.Array, int, int]:
+    """[N,H,W,C] → what each output pixel reads [N·H'·W', window·C], and H', W'."""
     N, _, _, C = x.shape
     H, W = (
-        (extent + low + high - k) // stride + 1
-        for extent, (low, high) in zip(x.shape[1:3], pads, strict=True)
+        (extent + low + high - (k - 1) * dilation - 1) // stride + 1
+        for extent, (low, high), k, stride in zip(x.shape[1:3], pads, window, strides, strict=True)
     )
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     # Columns first, then rows: 2k slices to compile instead of k².
-    columns = _joined([_every(padded, 2, j, W, stride) for j in range(k)])
-    patches = _joined([_every(columns, 1, i, H, stride) for i in range(k)])
-    return patches.reshape(N * H * W, k * k * C), H, W
+    columns = _joined([every(padded, 2, j * dilation, W, strides[1]) for j in range(window[1])])
+    patches = _joined([every(columns, 1, i * dilation, H, strides[0]) for i in range(window[0])])
+    return patches.reshape(N * H * W, math.prod(window) * C), H, W
 
 
 def _joined(parts: list[jax.Array]) -> jax.Array:
     return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
 
-def _every(x: jax.Array, axis: int, start: int, count: int, stride: int) -> jax.Array:
+def every(x: jax.Array, axis: int, start: int, count: int, stride: int) -> jax.Array:
     """`count` slices along an axis, `stride` apart."""
     return jax.lax.slice_in_dim(x, start, start + (count - 1) * stride + 1, stride, axis)
 
@@ -283,7 +301,7 @@ def _to_tiles(x: jax.Array, pads: Any) -> jax.Array:
     x = jnp.pad(x, ((0, 0), (top, bottom + 2 * h - H), (left, right + 2 * w - W), (0, 0)))
 
     def along(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
-        d = [_every(x, axis, i, count, 2) for i in range(4)]
+        d = [every(x, axis, i, count, 2) for i in range(4)]
         return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
 
     tiles = [tile for row in along(x, 1, h) for tile in along(row, 2, w)]
@@ -297,7 +315,7 @@ def _spread(dy: jax.Array) -> jax.Array:
 
     def along(x: jax.Array, axis: int) -> list[jax.Array]:
         count = x.shape[axis] // 2
-        a, b = _every(x, axis, 0, count, 2), _every(x, axis, 1, count, 2)
+        a, b = every(x, axis, 0, count, 2), every(x, axis, 1, count, 2)
         return [a, a + b, a - b, -b]
 
     tiles = [tile for row in along(dy, 1) for tile in along(row, 2)]
@@ -329,7 +347,7 @@ def max_pool(x: jax.Array, pool: Pool = POOL_2X2) -> jax.Array:  # [N,H,W,C] →
     x = _pad_for(pool, x)
     H, W = ((extent - pool.window) // pool.stride + 1 for extent in x.shape[1:3])
     for axis, count in ((1, H), (2, W)):
-        slices = (_every(x, axis, i, count, pool.stride) for i in range(pool.window))
+        slices = (every(x, axis, i, count, pool.stride) for i in range(pool.window))
         x = functools.reduce(jnp.maximum, slices)
     return x
 
@@ -360,7 +378,7 @@ def _max_and_place(x: jax.Array, pool: Pool) -> tuple[jax.Array, jax.Array]:
     H, W = ((extent - pool.window) // pool.stride + 1 for extent in x.shape[1:3])
     best = place = None
     for i, j in itertools.product(range(pool.window), repeat=2):
-        pixel = _every(_every(x, 1, i, H, pool.stride), 2, j, W, pool.stride)
+        pixel = every(every(x, 1, i, H, pool.stride), 2, j, W, pool.stride)
         if best is None or place is None:
             best, place = pixel, jnp.zeros(pixel.shape, jnp.uint8)
         else:

@@ -4,7 +4,7 @@ Random bits are a hash of (key, element), which fuses into its consumer.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.networks import convolution
+from jaxnas.types import PyTree
 
 ACTIVATIONS = {"relu": nn.relu, "elu": nn.elu, "gelu": nn.gelu, "silu": nn.silu, "none": lambda x: x}
 
@@ -162,3 +163,36 @@ def _affine(
     kernel: Any = module.param("kernel", kernel_init)
     bias: Any = module.param("bias", bias_init)
     return kernel, bias
+
+
+def batch_norm(x: jax.Array, training: bool, name: str) -> jax.Array:
+    """Within a module: by the batch while training, else by the statistics that training collected."""
+    with jax.numpy_dtype_promotion("standard"):  # flax raises bfloat16 to float32 in its statistics
+        return nn.BatchNorm(use_running_average=not training, momentum=0.9, dtype=x.dtype, name=name)(x)
+
+
+def collecting(make: Callable[[Any], nn.Module]) -> dict[str, Callable]:
+    """`init`, `apply` and `train` of a network whose layers collect statistics.
+
+    `make` gives the module of a structure, which has an `image_shape`; the module takes images, knobs and a
+    key or None. Statistics are params["statistics"].
+    """
+
+    def init(key: jax.Array, structure: Any, knobs: PyTree) -> PyTree:
+        images = jax.ShapeDtypeStruct((1, *structure.image_shape), jnp.float32)
+        # Only the initializers run: the forward pass is traced for its shapes.
+        made = make(structure).lazy_init(key, images, knobs, None)
+        return {**made["params"], "statistics": made.get("batch_stats", {})}
+
+    def variables(params: PyTree) -> dict[str, Any]:
+        own = {name: value for name, value in params.items() if name != "statistics"}
+        return {"params": own, "batch_stats": params["statistics"]}
+
+    def apply(params: PyTree, structure: Any, knobs: PyTree, images: jax.Array, key: Any) -> Any:
+        return make(structure).apply(variables(params), images, knobs, key)
+
+    def train(params: PyTree, structure: Any, knobs: PyTree, images: jax.Array, key: jax.Array) -> Any:
+        outputs, kept = make(structure).apply(variables(params), images, knobs, key, mutable=["batch_stats"])
+        return outputs, kept.get("batch_stats", {})
+
+    return {"init": init, "apply": apply, "train": train}

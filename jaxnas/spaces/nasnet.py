@@ -51,10 +51,10 @@ class NasnetWalk(NamedTuple):
 def nasnet(*, blocks_per_cell: int = 5, operations: tuple[str, ...] = OPERATIONS) -> Space:
     """Two cells of B blocks, each of five decisions: input, input, operation, operation, combination.
 
-    T = 10 B: the normal cell's blocks come first, then the reduction cell's. Block b of a cell, from 0, chooses
-    its inputs among 2 + b hidden states: h and h-1, the outputs of the two cells before, and b1, b2, …, those
-    of the cell's blocks so far; the mask forbids what does not exist. The tabular state is the decision and,
-    within a block, the choice before it: S = T · A + 1.
+    T = 10 B: the normal cell's blocks come first, then the reduction cell's. Block b of a cell, from 0,
+    chooses its inputs among 2 + b hidden states: h and h-1, the outputs of the cells before, and b1, b2, …,
+    those of the cell's blocks so far; the mask forbids what does not exist. The tabular state is the decision
+    and, within a block, the choice before it: S = T · A + 1.
 
     Args:
       blocks_per_cell: B.
