@@ -8,7 +8,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +16,11 @@ import numpy as np
 
 from jaxnas import masks
 from jaxnas.errors import InputError, unknown
+from jaxnas.spaces import prefix
+from jaxnas.spaces.prefix import Prefix
 from jaxnas.types import Space
 
 FIELDS = ("filters", "kernel", "dropout")
-
-
-class BlocksWalk(NamedTuple):
-    """The prefix; entries from `depth` on are zero."""
-
-    depth: jax.Array  # int32 []
-    choices: jax.Array  # int32 [T]
 
 
 def blocks(
@@ -68,11 +63,7 @@ def blocks(
     last = jnp.array([max(t for t in range(T) if r[t] >= 0) for r in rules], jnp.int32)  # [R]
     positions, choice = jnp.arange(T), jnp.arange(A)
 
-    def step(walk: BlocksWalk, taken: jax.Array) -> BlocksWalk:
-        here = (positions == walk.depth).astype(jnp.int32)
-        return BlocksWalk(walk.depth + 1, walk.choices + here * taken)
-
-    def mask(walk: BlocksWalk) -> jax.Array:
+    def mask(walk: Prefix) -> jax.Array:
         allowed = choice < size_at[jnp.minimum(walk.depth, T)]
         if len(rules):
             agrees = (rule_at < 0) | (rule_at == walk.choices[None, :]) | (positions >= walk.depth)[None, :]
@@ -87,17 +78,13 @@ def blocks(
     F, K = len(filters), len(kernel)
     per_block = 1 + F + F * K
 
-    def state(walk: BlocksWalk) -> jax.Array:
+    def state(walk: Prefix) -> jax.Array:
         block, field = walk.depth // 3, walk.depth % 3
         chosen = jnp.where(positions // 3 == block, walk.choices, 0)
         f = jnp.sum(jnp.where(positions % 3 == 0, chosen, 0))
         k = jnp.sum(jnp.where(positions % 3 == 1, chosen, 0))
         within = jnp.where(field == 0, 0, jnp.where(field == 1, 1 + f, 1 + F + f * K + k))
         return (block * per_block + within).astype(jnp.int32)
-
-    def observe(walk: BlocksWalk) -> jax.Array:
-        taken = jax.nn.one_hot(walk.choices, A) * (positions < walk.depth).astype(jnp.float32)[:, None]
-        return jnp.concatenate([jax.nn.one_hot(walk.depth, T + 1), taken.ravel()])
 
     def decode(arch: Any) -> dict[str, Any]:
         return {n: values[FIELDS[t % 3]][int(c)] for t, (n, c) in enumerate(zip(names, arch, strict=True))}
@@ -112,13 +99,13 @@ def blocks(
         num_steps=T,
         num_choices=A,
         decisions=names,
-        start=BlocksWalk(jnp.zeros((), jnp.int32), jnp.zeros(T, jnp.int32)),
-        step=step,
+        start=prefix.start(T),
+        step=prefix.step,
         mask=mask,
         done=lambda walk: walk.depth >= T,
         num_states=num_blocks * per_block + 1,
         state=state,
-        observe=observe,
+        observe=lambda walk: prefix.observe(walk, A),
         decode=decode,
         describe=describe,
         parse=lambda text: _parse(text, num_blocks, values),

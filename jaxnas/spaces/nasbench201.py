@@ -5,13 +5,15 @@ https://arxiv.org/abs/2001.00326. NATS-Bench's topology space is the same.
 """
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
+from jaxnas.spaces import prefix
+from jaxnas.spaces.prefix import Prefix
 from jaxnas.types import Space
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -31,13 +33,6 @@ FORM = (
 )
 
 
-class CellWalk(NamedTuple):
-    """The prefix; entries from `depth` on are zero."""
-
-    depth: jax.Array  # int32 []
-    choices: jax.Array  # int32 [T]
-
-
 def nasbench201() -> Space:
     """Cells of four nodes: one of five operations on each of six edges, 15,625 architectures.
 
@@ -47,33 +42,24 @@ def nasbench201() -> Space:
     """
     T, A = len(EDGES), len(OPERATIONS)
     names = tuple(f"edge_{source}_{node}" for source, node in EDGES)
-    positions, choice = jnp.arange(T), jnp.arange(A)
+    choice = jnp.arange(A)
 
-    def step(walk: CellWalk, taken: jax.Array) -> CellWalk:
-        here = (positions == walk.depth).astype(jnp.int32)
-        return CellWalk(walk.depth + 1, walk.choices + here * taken)
-
-    def state(walk: CellWalk) -> jax.Array:
-        last = jnp.sum(jnp.where(positions == walk.depth - 1, walk.choices, 0))
-        within = jnp.where(walk.depth == 0, 0, 1 + (walk.depth - 1) * A + last)
+    def state(walk: Prefix) -> jax.Array:
+        within = jnp.where(walk.depth == 0, 0, 1 + (walk.depth - 1) * A + prefix.last(walk))
         return jnp.where(walk.depth < T, within, 1 + (T - 1) * A).astype(jnp.int32)
-
-    def observe(walk: CellWalk) -> jax.Array:
-        taken = jax.nn.one_hot(walk.choices, A) * (positions < walk.depth).astype(jnp.float32)[:, None]
-        return jnp.concatenate([jax.nn.one_hot(walk.depth, T + 1), taken.ravel()])
 
     return Space(
         name="nasbench201",
         num_steps=T,
         num_choices=A,
         decisions=names,
-        start=CellWalk(jnp.zeros((), jnp.int32), jnp.zeros(T, jnp.int32)),
-        step=step,
+        start=prefix.start(T),
+        step=prefix.step,
         mask=lambda walk: (choice == 0) | (walk.depth < T),
         done=lambda walk: walk.depth >= T,
         num_states=2 + (T - 1) * A,
         state=state,
-        observe=observe,
+        observe=lambda walk: prefix.observe(walk, A),
         decode=lambda arch: {name: OPERATIONS[int(c)] for name, c in zip(names, arch, strict=True)},
         describe=_describe,
         parse=_parse,

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError, unknown
+from jaxnas.spaces import prefix
+from jaxnas.spaces.prefix import Prefix
 from jaxnas.types import Space
 
 CELLS = ("normal", "reduction")
@@ -41,13 +43,6 @@ class Block(NamedTuple):
     combine: str  # add, or cat: concatenation in depth
 
 
-class NasnetWalk(NamedTuple):
-    """The prefix; entries from `depth` on are zero."""
-
-    depth: jax.Array  # int32 []
-    choices: jax.Array  # int32 [T]
-
-
 def nasnet(*, blocks_per_cell: int = 5, operations: tuple[str, ...] = OPERATIONS) -> Space:
     """Two cells of B blocks, each of five decisions: input, input, operation, operation, combination.
 
@@ -71,23 +66,14 @@ def nasnet(*, blocks_per_cell: int = 5, operations: tuple[str, ...] = OPERATIONS
     sizes = [size for _ in CELLS for b in range(B) for size in (2 + b, 2 + b, O, O, len(COMBINE))]
     T, A = len(names), max(sizes)
     size_at = jnp.array([*sizes, 1])  # at the end, the padding choice
-    positions = jnp.arange(T)
 
-    def step(walk: NasnetWalk, taken: jax.Array) -> NasnetWalk:
-        here = (positions == walk.depth).astype(jnp.int32)
-        return NasnetWalk(walk.depth + 1, walk.choices + here * taken)
-
-    def mask(walk: NasnetWalk) -> jax.Array:
+    def mask(walk: Prefix) -> jax.Array:
         return jnp.arange(A) < size_at[jnp.minimum(walk.depth, T)]
 
-    def state(walk: NasnetWalk) -> jax.Array:
+    def state(walk: Prefix) -> jax.Array:
         within = (walk.depth % len(FIELDS) > 0) & (walk.depth < T)
-        before = jnp.sum(jnp.where(positions == walk.depth - 1, walk.choices, 0))
-        return (jnp.minimum(walk.depth, T) * A + jnp.where(within, before, 0)).astype(jnp.int32)
-
-    def observe(walk: NasnetWalk) -> jax.Array:
-        taken = jax.nn.one_hot(walk.choices, A) * (positions < walk.depth).astype(jnp.float32)[:, None]
-        return jnp.concatenate([jax.nn.one_hot(walk.depth, T + 1), taken.ravel()])
+        before = jnp.where(within, prefix.last(walk), 0)
+        return (jnp.minimum(walk.depth, T) * A + before).astype(jnp.int32)
 
     def decode(arch: Any) -> dict[str, Any]:
         values = [hidden_states(B), hidden_states(B), operations, operations, COMBINE]
@@ -104,13 +90,13 @@ def nasnet(*, blocks_per_cell: int = 5, operations: tuple[str, ...] = OPERATIONS
         num_steps=T,
         num_choices=A,
         decisions=names,
-        start=NasnetWalk(jnp.zeros((), jnp.int32), jnp.zeros(T, jnp.int32)),
-        step=step,
+        start=prefix.start(T),
+        step=prefix.step,
         mask=mask,
         done=lambda walk: walk.depth >= T,
         num_states=T * A + 1,
         state=state,
-        observe=observe,
+        observe=lambda walk: prefix.observe(walk, A),
         decode=decode,
         describe=describe,
         parse=lambda text: _parse(text, settings),
