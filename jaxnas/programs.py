@@ -5,11 +5,12 @@ an accelerator; on a CPU one child after the other within it, with a few program
 """
 
 import collections
+import contextlib
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -87,7 +88,7 @@ class Programs:
     def __init__(self, *, mapped: bool, workers: int, memory_fraction: float, level: int | None):
         self.mapped, self.level, self.memory_fraction = mapped, level, memory_fraction
         self.stats: dict[str, float] = {"programs": 0, "cached": 0, "compile_seconds": 0.0}
-        self.stats |= {"children": 0, "peak_bytes": 0}
+        self.stats |= {"waited_seconds": 0.0, "children": 0, "peak_bytes": 0}
         devices = jax.local_devices()
         self.places = [Place([d]) for d in devices] if mapped else [Place(devices)]
         on_cpu = jax.default_backend() == "cpu"
@@ -97,6 +98,24 @@ class Programs:
         self._data: dict[Any, tuple[np.ndarray, jax.Array]] = {}
         self._locks: dict[Any, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._busy, self._since = {"compiling": 0, "training": 0}, 0.0  # threads; when that last changed
+
+    @contextlib.contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """While a thread is `compiling` or `training`: as long as some compile and none trains, all wait."""
+        self._change(what, 1)
+        try:
+            yield
+        finally:
+            self._change(what, -1)
+
+    def _change(self, what: str, by: int) -> None:
+        with self._lock:
+            now = time.perf_counter()
+            if self._busy["compiling"] and not self._busy["training"]:
+                self.stats["waited_seconds"] += now - self._since
+            self._busy[what] += by
+            self._since = now
 
     def count(self, **amounts: float) -> None:
         """Add to the counters."""
@@ -149,9 +168,9 @@ class Programs:
             function = jax.shard_map(
                 function, mesh=place.mesh, in_specs=specs, out_specs=specs[0], check_vma=False
             )
-        lowered = jax.jit(function).lower(each, shared)
         options: Any = None if self.level is None else {"xla_backend_optimization_level": self.level}
-        compiled = lowered.compile(options)
+        with self.busy("compiling"):
+            compiled = jax.jit(function).lower(each, shared).compile(options)
         cached = getattr(_hits, "count", 0) - hits
         self.count(programs=1, cached=cached, compile_seconds=time.perf_counter() - began)
         memory = compiled.memory_analysis()

@@ -56,6 +56,13 @@ class Display:
         print_ = self.console.print
         seconds = time.perf_counter() - self.began
         print_(f"\n{self.folder}: {summary.trials} trials in {_clock(seconds)}; {summary.why}")
+        stats = self.search.evaluator.stats() if self.search.evaluator.stats else {}
+        if stats.get("programs"):
+            share = stats["waited_seconds"] / seconds
+            print_(
+                f"{stats['children']} children trained by {stats['programs']} programs; nothing trained for "
+                f"{share:.0%} of the time, while programs were compiled"
+            )
         if not summary.best:
             print_("no trial succeeded: see the reasons in trials.csv")
             return
@@ -70,7 +77,8 @@ class Display:
         programs = ""
         if stats.get("programs"):
             cached = f", {stats['cached']} cached" if stats.get("cached") else ""
-            programs = f"{stats['programs']} programs ({stats['compile_seconds']:.0f} s{cached})"
+            waited = f"{stats['waited_seconds']:.0f} of {stats['compile_seconds']:.0f} s waited for"
+            programs = f"{stats['programs']} programs ({waited}{cached})"
         seconds = time.perf_counter() - self.began
         if now is None or self.first is None:
             done = f"{int(stats['children'])} children trained" if stats.get("children") else "starting"

@@ -323,7 +323,7 @@ def _progress(search: loop.Search, state: loop.SearchState, record: loop.Record)
 
 
 def _timing(search: loop.Search, round: int, rounds: int, seconds: float) -> dict[str, Any]:
-    stats = {"programs": 0, "cached": 0, "compile_seconds": 0.0} | (
+    stats = {"programs": 0, "cached": 0, "compile_seconds": 0.0, "waited_seconds": 0.0} | (
         search.evaluator.stats() if search.evaluator.stats else {}
     )
     return {
@@ -333,6 +333,7 @@ def _timing(search: loop.Search, round: int, rounds: int, seconds: float) -> dic
         "programs": stats["programs"],
         "cached": stats["cached"],
         "compile_seconds": f"{stats['compile_seconds']:.6f}",
+        "waited_seconds": f"{stats['waited_seconds']:.6f}",
     }
 
 

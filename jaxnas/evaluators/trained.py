@@ -166,7 +166,8 @@ def trained(
             function = functools.partial(getattr(trainer, kind), structure)
             program = pool.get(place, (kind, *group), function, each, shared)
             began = time.perf_counter()
-            result = jax.block_until_ready(program.call(each, shared))
+            with pool.busy("training"):
+                result = jax.block_until_ready(program.call(each, shared))
             seconds, peak = seconds + time.perf_counter() - began, max(peak, program.peak_bytes)
             return result
 
