@@ -8,10 +8,9 @@ import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
+import numpy as np
 
 from jaxnas import masks
 from jaxnas.errors import unknown
@@ -73,45 +72,17 @@ def free_logits(space: Space, *, critic: bool = False) -> Policy:
     return Policy(init, lambda params: (), logits, value, along)
 
 
-class _LSTM(nn.Module):
-    """One LSTM layer, an embedding of the previous choice and heads for every decision."""
+class LSTMParams(NamedTuple):
+    """An LSTM of U units, an embedding of the previous choice and heads for every decision."""
 
-    num_steps: int
-    num_choices: int
-    units: int
-    critic: bool
-
-    def setup(self) -> None:
-        init = nn.initializers.zeros  # shapes alone; `lstm` draws the values
-        self.cell = nn.OptimizedLSTMCell(
-            self.units, kernel_init=init, recurrent_kernel_init=init, bias_init=init
-        )
-        self.embedding = self.param("embedding", init, (self.num_steps, self.num_choices, self.units))
-        self.kernel = self.param("kernel", init, (self.num_steps, self.units, self.num_choices))
-        self.bias = self.param("bias", init, (self.num_steps, self.num_choices))
-        if self.critic:
-            self.value_kernel = self.param("value_kernel", init, (self.num_steps, self.units))
-            self.value_bias = self.param("value_bias", init, (self.num_steps,))
-
-    def __call__(self) -> jax.Array:
-        """Touch every parameter once, for `init`."""
-        return self.head(self.feed(self.zeros(), jnp.zeros(self.units)), jnp.zeros((), jnp.int32))
-
-    def zeros(self) -> PyTree:
-        return (jnp.zeros(self.units), jnp.zeros(self.units))
-
-    def feed(self, carry: PyTree, inputs: jax.Array) -> PyTree:
-        return self.cell(carry, inputs)[0]
-
-    def feed_choice(self, carry: PyTree, t: jax.Array, previous: jax.Array) -> PyTree:
-        embedded = self.embedding[t, previous] * (t > 0).astype(jnp.float32)  # zeros before the first
-        return self.feed(carry, embedded)
-
-    def head(self, carry: PyTree, t: jax.Array) -> jax.Array:
-        return carry[1] @ self.kernel[t] + self.bias[t]
-
-    def value(self, carry: PyTree, t: jax.Array) -> jax.Array:
-        return carry[1] @ self.value_kernel[t] + self.value_bias[t]
+    embedding: jax.Array  # float32 [T, A, U]
+    inputs: jax.Array  # [U, 4U] of the gates f, g, i, o
+    recurrent: jax.Array  # [U, 4U]
+    gate_bias: jax.Array  # [4U]
+    kernel: jax.Array  # [T, U, A] of the heads
+    bias: jax.Array  # [T, A]
+    value_kernel: jax.Array  # [T, U] of the critic; [0, U] without one
+    value_bias: jax.Array  # [T]; [0]
 
 
 def lstm(space: Space, *, units: int = 100, feedback: bool = True, critic: bool = False) -> Policy:
@@ -122,30 +93,88 @@ def lstm(space: Space, *, units: int = 100, feedback: bool = True, critic: bool 
     the decisions independent (RLMedNAS's code). The critic is one more head on the same state (Mnih et al.
     2016, section 4: all layers but the last are shared).
     """
-    module = _LSTM(space.num_steps, space.num_choices, units, critic)
+    T, A, U = space.num_steps, space.num_choices, units
+    C = T if critic else 0
+    zeros = (jnp.zeros(U), jnp.zeros(U))
 
-    def init(key: jax.Array) -> PyTree:
+    def init(key: jax.Array) -> LSTMParams:
         """All parameters from one draw: a draw for each would take seconds to compile."""
-        shapes = jax.eval_shape(module.init, key)
-        flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes))
-        return unravel(jax.random.uniform(key, flat.shape, minval=-0.1, maxval=0.1))
+        sizes = (T * A, 4 * U * (1 + U), 4 * U * U, T * A * U, T * U * A, C, C * U)
+        flat = jax.random.uniform(key, (sum(sizes),), minval=-0.1, maxval=0.1)
+        bias, hidden, inputs, embedding, kernel, value_bias, value_kernel = jnp.split(
+            flat, np.cumsum(sizes)[:-1]
+        )
+        hidden = hidden.reshape(4, U * (1 + U))  # a gate's bias, then its kernel
+        return LSTMParams(
+            embedding=embedding.reshape(T, A, U),
+            inputs=_side_by_side(inputs.reshape(4, U, U)),
+            recurrent=_side_by_side(hidden[:, U:].reshape(4, U, U)),
+            gate_bias=hidden[:, :U].ravel(),
+            kernel=kernel.reshape(T, U, A),
+            bias=bias.reshape(T, A),
+            value_kernel=value_kernel.reshape(C, U),
+            value_bias=value_bias,
+        )
 
-    def call(params: PyTree, method: str, *args: Any) -> Any:
-        return module.apply(params, *args, method=method)
+    def start(params: LSTMParams) -> PyTree:
+        return zeros if feedback else _cell(zeros, params.gate_bias)
 
-    def start(params: PyTree) -> PyTree:
-        zeros = call(params, "zeros")
-        return zeros if feedback else call(params, "feed", zeros, jnp.zeros(units))
-
-    def logits(params: PyTree, carry: PyTree, t: jax.Array, previous: jax.Array) -> tuple[PyTree, jax.Array]:
+    def logits(params: LSTMParams, carry: PyTree, t: jax.Array, previous: jax.Array) -> tuple:
         if feedback:
-            carry = call(params, "feed_choice", carry, t, previous)
-        return carry, call(params, "head", carry, t)
+            embedded = params.embedding[t, previous] * (t > 0).astype(jnp.float32)  # zeros before the first
+            carry = _cell(carry, carry[1] @ params.recurrent + params.gate_bias + embedded @ params.inputs)
+        return carry, carry[1] @ params.kernel[t] + params.bias[t]
 
-    def value(params: PyTree, carry: PyTree, t: jax.Array) -> jax.Array:
-        return call(params, "value", carry, t)
+    def value(params: LSTMParams, carry: PyTree, t: jax.Array) -> jax.Array:
+        return carry[1] @ params.value_kernel[t] + params.value_bias[t]
 
-    return Policy(init, start, logits, value if critic else _no_critic)
+    def along(params: LSTMParams, arch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if feedback:
+            previous = jnp.concatenate([jnp.zeros(1, jnp.int32), arch[:-1]])
+            hidden = _recur(params, params.embedding[jnp.arange(T), previous].at[0].set(0.0))
+        else:
+            hidden = jnp.broadcast_to(start(params)[1], (T, U))
+        logits = jnp.einsum("tu,tua->ta", hidden, params.kernel) + params.bias
+        if not critic:
+            return logits, jnp.zeros(T)
+        return logits, jnp.sum(hidden * params.value_kernel, axis=-1) + params.value_bias
+
+    return Policy(init, start, logits, value if critic else _no_critic, along)
+
+
+def _side_by_side(gates: jax.Array) -> jax.Array:  # [4, U, U] → [U, 4U]
+    return jnp.swapaxes(gates, 0, 1).reshape(gates.shape[1], -1)
+
+
+def _cell(carry: tuple[jax.Array, jax.Array], gates: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(c, h) [U] and the gates [4U] before their nonlinearities → (c, h) (Hochreiter & Schmidhuber 1997)."""
+    f, g, i, o = jnp.split(gates, 4)
+    memory = jax.nn.sigmoid(f) * carry[0] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return memory, jax.nn.sigmoid(o) * jnp.tanh(memory)
+
+
+def _recur(params: LSTMParams, inputs: jax.Array) -> jax.Array:  # [T, U] → [T, U]
+    """The hidden states along known inputs, with a gradient that is quick.
+
+    The gradient of the recurrent kernel summed up decision by decision inside the scan would take as long as
+    all else. So the scan holds that kernel fixed, and a term that is zero has its gradient: what the kernel
+    adds to the gates, from the states of a first pass, less itself.
+    """
+    zeros = (jnp.zeros(inputs.shape[-1]),) * 2
+    fixed = jax.lax.stop_gradient(params.recurrent)
+
+    def states(given: jax.Array) -> jax.Array:  # [T, 4U] → [T, U]
+        def step(carry: tuple[jax.Array, jax.Array], given: jax.Array) -> tuple[tuple, jax.Array]:
+            carry = _cell(carry, carry[1] @ fixed + given)
+            return carry, carry[1]
+
+        return jax.lax.scan(step, zeros, given)[1]
+
+    given = inputs @ params.inputs + params.gate_bias[None, :]
+    first = states(jax.lax.stop_gradient(given))
+    before = jnp.concatenate([zeros[1][None], first[:-1]])
+    term = before @ params.recurrent
+    return states(given + (term - jax.lax.stop_gradient(term)))
 
 
 def dense(space: Space, *, units: int = 35, critic: bool = False) -> Policy:
@@ -186,6 +215,14 @@ def make(name: str, space: Space, *, units: int, feedback: bool = True, critic: 
     if name == "free_logits":
         return free_logits(space, critic=critic)
     raise unknown("controller.policy", name, ("lstm", "dense", "free_logits"))
+
+
+def shares(space: Space, arch: jax.Array) -> PyTree:  # int32 [M, T] → params of `free_logits`
+    """Free logits that give each choice its share among these architectures; rows of −1 are left out.
+
+    Where none of them made a legal choice, all legal ones are equal.
+    """
+    return jnp.log(jnp.sum(jax.nn.one_hot(arch, space.num_choices), axis=0) + 1e-6)
 
 
 def unroll(

@@ -7,7 +7,7 @@ import pytest
 
 from jaxnas import masks, policies
 from jaxnas.errors import InputError
-from tests.helpers import SPACES, chain
+from tests.helpers import SPACES, assert_close, chain
 
 MADE = [("lstm", True), ("lstm", False), ("dense", True), ("free_logits", True)]
 
@@ -83,31 +83,32 @@ def test_initial_ranges():
     assert 0 < float(jnp.abs(free).max()) < 0.01
     params = policies.lstm(space, units=6).init(jax.random.key(0))
     for leaf in jax.tree.leaves(params):
-        assert 0 < float(jnp.abs(leaf).max()) <= 0.1
+        assert leaf.size == 0 or 0 < float(jnp.abs(leaf).max()) <= 0.1
+    assert sum(leaf.size == 0 for leaf in jax.tree.leaves(params)) == 2  # no critic
 
 
 def test_the_lstm_by_hand():
-    """One cell written out in numpy: i, f, g, o from flax's parameters, then the head."""
+    """One cell written out in numpy: f, g, i, o, then the head."""
     space, units = chain(2), 3
     policy = policies.lstm(space, units=units)
     params = policy.init(jax.random.key(0))
-    p = jax.tree.map(np.asarray, params["params"])
+    p = jax.tree.map(np.asarray, params)
 
     def sigmoid(x):
         return 1 / (1 + np.exp(-x))
 
     def cell(c, h, x):
         def gate(name):
-            w, r = p["cell"][f"i{name}"], p["cell"][f"h{name}"]
-            return x @ w["kernel"] + h @ r["kernel"] + r["bias"]
+            own = slice("fgio".index(name) * units, ("fgio".index(name) + 1) * units)
+            return x @ p.inputs[:, own] + h @ p.recurrent[:, own] + p.gate_bias[own]
 
         c = sigmoid(gate("f")) * c + sigmoid(gate("i")) * np.tanh(gate("g"))
         return c, sigmoid(gate("o")) * np.tanh(c)
 
     c, h = cell(np.zeros(units), np.zeros(units), np.zeros(units))
-    logits = [h @ p["kernel"][0] + p["bias"][0]]
-    c, h = cell(c, h, p["embedding"][1, 2])
-    logits.append(h @ p["kernel"][1] + p["bias"][1])
+    logits = [h @ p.kernel[0] + p.bias[0]]
+    c, h = cell(c, h, p.embedding[1, 2])
+    logits.append(h @ p.kernel[1] + p.bias[1])
     legal = np.array([[0, 1, 1, 1], [1, 1, 1, 1]], bool)
     masked = np.where(legal, logits, -np.inf)
     expected = masked - np.log(np.exp(masked).sum(-1, keepdims=True))
@@ -117,9 +118,9 @@ def test_the_lstm_by_hand():
 
     # The critic is a head on the same state.
     policy = policies.lstm(space, units=units, critic=True)
-    shared = {**p, "value_kernel": np.array([[1.0, 2.0, 3.0]] * 2, np.float32), "value_bias": np.ones(2)}
-    shared = {"params": jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), shared)}
-    assert jax.tree.structure(shared) == jax.tree.structure(policy.init(jax.random.key(0)))
+    shared = p._replace(value_kernel=np.array([[1, 2, 3]] * 2), value_bias=np.ones(2))
+    shared = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), shared)
+    assert jax.tree.map(jnp.shape, shared) == jax.tree.map(jnp.shape, policy.init(jax.random.key(0)))
     value = policies.unroll(policy, space, shared, jnp.array([2, 1])).value
     np.testing.assert_allclose(value[1], h @ [1, 2, 3] + 1, rtol=1e-5)
 
@@ -174,6 +175,25 @@ def test_the_dense_policy_starts_as_glorot():
         limit = np.sqrt(6 / sum(kernel.shape))
         assert 0.9 * limit < float(jnp.abs(kernel).max()) <= limit
         assert not bias.any()
+
+
+@pytest.mark.parametrize("feedback", [True, False])
+def test_the_gradient_along_a_walk_is_that_of_decision_by_decision(feedback):
+    space = chain(3)
+    policy = policies.lstm(space, units=5, feedback=feedback, critic=True)
+    params = jax.tree.map(lambda x: 8 * x, policy.init(jax.random.key(0)))
+    weight = jax.random.normal(jax.random.key(1), (3, 4))
+
+    def score(params, policy):
+        found = policies.unroll(policy, space, params, jnp.array([2, 3, 1]))
+        return jnp.sum(jnp.exp(found.log_probs) * weight) + jnp.sum(found.value**2)
+
+    along = jax.jit(jax.value_and_grad(lambda p: score(p, policy)))(params)
+    stepwise = jax.jit(jax.value_and_grad(lambda p: score(p, policy._replace(along=None))))(params)
+    assert_close(along, stepwise, rtol=1e-4, atol=1e-6)
+    assert all(
+        float(jnp.abs(leaf).max()) > 1e-3 for leaf in jax.tree.leaves(stepwise[1]._replace(inputs=weight))
+    )
 
 
 def test_an_unknown_policy():
