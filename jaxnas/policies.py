@@ -188,14 +188,14 @@ def dense(space: Space, *, units: int = 35, critic: bool = False) -> Policy:
     widths = (T, units, units, A + critic)
 
     def init(key: jax.Array) -> PyTree:
-        glorot, keys = nn.initializers.glorot_uniform(), jax.random.split(key, len(widths) - 1)
+        glorot, keys = jax.nn.initializers.glorot_uniform(), jax.random.split(key, len(widths) - 1)
         layers = zip(keys, itertools.pairwise(widths), strict=True)
         return [(glorot(k, shape), jnp.zeros(shape[1])) for k, shape in layers]
 
     def outputs(params: PyTree, choices: jax.Array) -> jax.Array:  # [T] → [A + critic]
         *hidden, (kernel, bias) = params
         for weights, offsets in hidden:
-            choices = nn.relu(choices @ weights + offsets)
+            choices = jax.nn.relu(choices @ weights + offsets)
         return choices @ kernel + bias
 
     def logits(params: PyTree, carry: PyTree, t: jax.Array, previous: jax.Array) -> tuple[PyTree, jax.Array]:
