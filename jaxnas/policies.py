@@ -160,7 +160,7 @@ def _recur(params: LSTMParams, inputs: jax.Array) -> jax.Array:  # [T, U] → [T
     all else. So the scan holds that kernel fixed, and a term that is zero has its gradient: what the kernel
     adds to the gates, from the states of a first pass, less itself.
     """
-    zeros = (jnp.zeros(inputs.shape[-1]),) * 2
+    zeros = jnp.zeros(inputs.shape[-1]), jnp.zeros(inputs.shape[-1])
     fixed = jax.lax.stop_gradient(params.recurrent)
 
     def states(given: jax.Array) -> jax.Array:  # [T, 4U] → [T, U]

@@ -230,7 +230,7 @@ def _of_ledger(search: loop.Search, rows: list[dict[str, str]]) -> Arrays:
 
 def _write_summary(path: Path, space: Space, arrays: Arrays) -> None:
     measures = [name for name in arrays if name not in ("arch", "reward", "status")]
-    rows = [["search", "reward", "architecture", *measures, "trials_to_best"]]
+    rows: list[list[Any]] = [["search", "reward", "architecture", *measures, "trials_to_best"]]
     for index, trial in enumerate(best_trial(arrays)):
         if trial < 0:
             rows.append([index, *[""] * (len(measures) + 3)])
@@ -260,9 +260,8 @@ def _write_ledgers(
             told = {name.partition("/")[2]: values[index, round] for name, values in metrics.items()}
             scored = np.where(measures["status"] == OK, reward[first : first + B], np.nan)
             best = np.fmax(best, np.fmax.reduce(scored))
-            record = loop.Record(
-                np.int32(round), arrays["arch"][at], measures, None, reward[first : first + B], best, told
-            )
+            fields: Any = (round, arrays["arch"][at], measures, None, reward[first : first + B], best, told)
+            record = loop.Record(*fields)
             trials += ledger.trial_rows(search.space, record, B)
             rounds += [ledger.round_row(record, B)] if first + B <= plan.budget else []
         own.mkdir(parents=True, exist_ok=True)
@@ -278,7 +277,8 @@ def _rows(values: np.ndarray) -> np.ndarray:  # [devices, chunk, ...] → [devic
 
 def _npz(arrays: Arrays) -> bytes:
     content = io.BytesIO()
-    np.savez(content, **{name: arrays[name] for name in sorted(arrays)})
+    ordered: Any = {name: arrays[name] for name in sorted(arrays)}
+    np.savez(content, **ordered)
     return content.getvalue()
 
 

@@ -92,6 +92,11 @@ def stopping(repeats: int) -> None:
     )
 
 
+def set_all(module: Any, constants: dict[str, int]) -> None:
+    for name, value in constants.items():
+        setattr(module, name, value)
+
+
 def choices(repeats: int) -> None:
     """Children with each choice of the CPU taken back, alternating."""
     texts = (
@@ -114,9 +119,9 @@ def choices(repeats: int) -> None:
     for number in range(repeats + 1):
         for name, (_, constants) in variants.items():
             usual = {constant: getattr(convolution, constant) for constant in constants}
-            vars(convolution).update(constants)  # read where a program is traced, in the first turn
+            set_all(convolution, constants)  # read where a program is traced, in the first turn
             took = evaluate(evaluators[name], arch)[1]
-            vars(convolution).update(usual)
+            set_all(convolution, usual)
             seconds[name] += [took] if number else []
     least = statistics.median(seconds["as it is"])
     for name, each in seconds.items():

@@ -75,7 +75,7 @@ def column(run: Run, name: str) -> np.ndarray:  # → float64 [N]
 def depth(run: Run) -> np.ndarray:  # → float64 [N]
     """How many decisions each architecture took, a last one that adds no layer left out."""
     taken = [~np.isin(run.trials[name], ("", "SM()")) for name in run.choices]
-    return np.sum(taken, axis=0, dtype=np.float64) if taken else np.zeros(len(run.trials["reward"]))
+    return np.asarray(np.sum(taken, axis=0), np.float64) if taken else np.zeros(len(run.trials["reward"]))
 
 
 def _rounds(path: Path) -> dict[str, np.ndarray]:
