@@ -45,13 +45,49 @@ def walk(space: Space, arch: jax.Array) -> Walk:  # [T] →
 
 def sample(key: jax.Array, space: Space) -> jax.Array:  # → int32 [T]
     """An architecture whose every decision is uniform over the legal choices."""
+    return repair(key, space, jnp.full(space.num_steps, -1, jnp.int32))
+
+
+def repair(key: jax.Array, space: Space, arch: jax.Array) -> jax.Array:  # int [T] → int32 [T]
+    """The legal architecture next to any integers: a legal one is itself, to the bit.
+
+    Follows the walk and keeps every choice that is legal after those before it; what is not is drawn
+    uniformly from what is.
+    """
     logits = jnp.zeros(space.num_choices)
 
-    def decide(at: PyTree, key: jax.Array) -> tuple[PyTree, jax.Array]:
-        choice = jax.random.categorical(key, mask_logits(logits, space.mask(at))).astype(jnp.int32)
+    def decide(at: PyTree, step: tuple[jax.Array, jax.Array]) -> tuple[PyTree, jax.Array]:
+        key, wish = step
+        mask = space.mask(at)
+        good = jnp.any(mask & (jnp.arange(space.num_choices) == wish))
+        drawn = jax.random.categorical(key, mask_logits(logits, mask)).astype(jnp.int32)
+        choice = jnp.where(good, wish, drawn)
         return space.step(at, choice), choice
 
-    return jax.lax.scan(decide, space.start, jax.random.split(key, space.num_steps))[1]
+    keys = jax.random.split(key, space.num_steps)
+    return jax.lax.scan(decide, space.start, (keys, arch.astype(jnp.int32)))[1]
+
+
+def changes(space: Space, arch: jax.Array) -> jax.Array:  # [T] → bool [T, A]
+    """What each decision of a legal architecture could be instead: its other legal choices."""
+    at = walk(space, arch)
+    return at.legal & at.live[:, None] & (jnp.arange(space.num_choices)[None, :] != arch[:, None])
+
+
+def mutate(key: jax.Array, space: Space, arch: jax.Array, among: jax.Array) -> jax.Array:  # → int32 [T]
+    """A legal architecture [T] with one decision changed, and the later ones repaired.
+
+    The decision is uniform over those that `among`, a part of `changes` [T, A], gives a choice, the choice
+    uniform over these. The architecture itself where `among` is empty.
+    """
+    key_decision, key_choice, key_repair = jax.random.split(key, 3)
+    decision = jax.random.categorical(
+        key_decision, mask_logits(jnp.zeros(space.num_steps), jnp.any(among, axis=-1))
+    )
+    choice = jax.random.categorical(
+        key_choice, mask_logits(jnp.zeros(space.num_choices), among[decision])
+    ).astype(jnp.int32)
+    return repair(key_repair, space, jnp.where(jnp.any(among), arch.at[decision].set(choice), arch))
 
 
 def every(space: Space, limit: int = 2**20) -> np.ndarray | None:  # → int32 [M, T]

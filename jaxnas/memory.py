@@ -16,7 +16,7 @@ class Memory(NamedTuple):
 
     arch: jax.Array  # int32 [M, T]
     values: PyTree  # leaves [M, ...]
-    written: jax.Array  # int32 [] rows ever written
+    written: jax.Array  # int32 [] rows ever written; with `push_best`, rows in use
 
 
 def empty(capacity: int, num_steps: int, values: PyTree = ()) -> Memory:
@@ -43,6 +43,26 @@ def push(memory: Memory, arch: jax.Array, values: PyTree, keep: jax.Array) -> Me
     rows, new = (memory.arch, memory.values), (arch.astype(jnp.int32), values)
     arch, values = jax.tree.map(lambda m, v: m.at[row].set(v, mode="drop"), rows, new)
     return Memory(arch, values, memory.written + keep.astype(jnp.int32))
+
+
+def push_best(memory: Memory, arch: jax.Array, value: jax.Array, keep: jax.Array) -> Memory:  # [T], [], []
+    """Write a row where it makes the memory the M distinct architectures of the highest values so far.
+
+    `values` is one float a row. An architecture has the best value that it ever came with, so what the
+    memory holds does not depend on the order in which rows come; of equal values the earlier stays.
+    """
+    capacity = memory.arch.shape[0]
+    known, same = find(memory, arch)
+    is_full = memory.written >= capacity
+    row = jnp.where(known, same, jnp.where(is_full, jnp.argmin(memory.values), memory.written))
+    is_new = ~known & ~is_full
+    keep = keep & (is_new | (value > memory.values[jnp.minimum(row, capacity - 1)]))
+    row = jnp.where(keep, row, capacity)  # the row after the last is dropped
+    return Memory(
+        memory.arch.at[row].set(arch.astype(jnp.int32), mode="drop"),
+        memory.values.at[row].set(value, mode="drop"),
+        memory.written + (keep & is_new).astype(jnp.int32),
+    )
 
 
 def repeats(arch: jax.Array) -> tuple[jax.Array, jax.Array]:  # [B, T] → bool [B], int32 [B]

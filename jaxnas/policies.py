@@ -150,6 +150,14 @@ def make(name: str, space: Space, *, units: int, feedback: bool = True, critic: 
     raise unknown("controller.policy", name, ("lstm", "free_logits"))
 
 
+def shares(space: Space, arch: jax.Array) -> PyTree:  # int32 [M, T] → params of `free_logits`
+    """Free logits that give each choice its share among these architectures; rows of −1 are left out.
+
+    Where none of them made a legal choice, all legal ones are equal.
+    """
+    return jnp.log(jnp.sum(jax.nn.one_hot(arch, space.num_choices), axis=0) + 1e-6)
+
+
 def unroll(
     policy: Policy, space: Space, params: PyTree, arch: jax.Array, temperature: jax.Array | float = 1.0
 ) -> Unrolled:  # arch [T]

@@ -241,6 +241,14 @@ GOLDEN_SEARCHES = {  # space, controller, its options
     "double_q": (chain(), "double_q", {**Q, "epsilon_total": 20}),
     "sarsa": (chain(), "sarsa", {"batch_size": 4, "memory": 64, "epsilon_total": 20}),
     "dqn": (SPACE, "dqn", {"batch_size": 4, "units": 16, "epsilon_trials": 50, "updates": 8}),
+    "evolution": (chain(), "evolution", {"batch_size": 4}),
+    "local_search": (chain(), "local_search", {"batch_size": 4}),
+    "priority_queue_free_logits": (SPACE, "priority_queue", {"batch_size": 4}),
+    "priority_queue_lstm": (
+        chain(),
+        "priority_queue",
+        {"batch_size": 4, "policy": "lstm", "units": 16, "learning_rate": 0.01, "updates": 2},
+    ),
 }
 
 

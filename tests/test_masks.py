@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxnas import masks, policies
 from jaxnas.errors import InputError
 from jaxnas.spaces import blocks
-from tests.helpers import FORBID, SPACES
+from tests.helpers import FORBID, SPACES, quick_jit
 
 MASK = jnp.array([True, False, True, False])
 
@@ -149,3 +151,67 @@ def test_check_names_a_decision_without_a_choice():
 def test_check_names_a_choice_that_does_not_exist():
     with pytest.raises(InputError, match="choice 9 is illegal at decision 'kernel'"):
         masks.check(blocks(), np.array([[0, 9, 0]]))
+
+
+@pytest.fixture(scope="module")
+def repair():
+    """{space: (space, wish [T] → repaired, repaired again, what was legal along it)}"""
+
+    def of(space):
+        def both(key, wish):
+            once = masks.repair(key, space, wish)
+            return once, masks.repair(key, space, once), masks.walk(space, once).legal
+
+        return space, quick_jit(both)
+
+    return {name: of(make()) for name, make in SPACES.items()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_integers_become_legal_and_what_is_legal_stays(repair, data):
+    space, both = repair[data.draw(st.sampled_from(sorted(SPACES)))]
+    choices = st.integers(-2, space.num_choices + 1)
+    wish = np.array(data.draw(st.lists(choices, min_size=space.num_steps, max_size=space.num_steps)))
+    key = jax.random.key(data.draw(st.integers(0, 99)))
+    once, twice, legal = map(np.asarray, both(key, jnp.asarray(wish, jnp.int32)))
+    rows = np.arange(space.num_steps)
+    assert once.dtype == np.int32
+    assert legal[rows, once].all()
+    np.testing.assert_array_equal(once, twice)
+    # Every choice is kept that was legal after those before it.
+    inside = (wish >= 0) & (wish < space.num_choices)
+    kept = inside & legal[rows, np.where(inside, wish, 0)]
+    np.testing.assert_array_equal(once[kept], wish[kept])
+
+
+def test_repair_draws_uniformly_what_is_illegal():
+    space = blocks(forbid=FORBID)
+    keys = jax.random.split(jax.random.key(3), 3000)
+    wish = jnp.array([3, 1, 2])  # 128 filters are forbidden; kernel 5 after 64
+    archs = np.asarray(jax.jit(jax.vmap(lambda k: masks.repair(k, space, wish)))(keys))
+    np.testing.assert_allclose(np.bincount(archs[:, 0], minlength=4) / 3000, [1 / 3] * 3 + [0], atol=0.05)
+    np.testing.assert_array_equal(archs[:, 1], archs[:, 0] != 2)
+    assert (archs[:, 2] == 2).all()
+
+
+def test_changes_by_hand():
+    space = SPACES["chain"]()  # never 3 twice in a row, 0 stops
+    found = np.asarray(masks.changes(space, jnp.array([3, 1, 0, 0]))).astype(int)
+    expected = [[0, 1, 1, 0], [1, 0, 1, 0], [0, 1, 1, 1], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_mutation_changes_what_it_may():
+    space, arch = SPACES["chain"](), jnp.array([2, 3, 1, 0])
+    among = jnp.zeros((4, 4), bool).at[0, 3].set(True).at[1, jnp.array([0, 2])].set(True)
+    mutate = jax.jit(jax.vmap(lambda k: masks.mutate(k, space, arch, among)))
+    mutants = np.asarray(mutate(jax.random.split(jax.random.key(4), 4000)))
+    found = {tuple(a): n / 4000 for a, n in zip(*np.unique(mutants, axis=0, return_counts=True), strict=True)}
+    # A decision has half, and its choices share it. After 3 another 3 is illegal: drawn anew from 0, 1, 2,
+    # of which a stop leaves no more; a stop at decision 2 does so too.
+    by_hand = {(3, 1, 1, 0): 1 / 6, (3, 2, 1, 0): 1 / 6, (3, 0, 0, 0): 1 / 6}
+    by_hand |= {(2, 0, 0, 0): 1 / 4, (2, 2, 1, 0): 1 / 4}
+    assert found == pytest.approx(by_hand, abs=0.035)
+    same = masks.mutate(jax.random.key(0), space, arch, jnp.zeros((4, 4), bool))
+    np.testing.assert_array_equal(same, arch)

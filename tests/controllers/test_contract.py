@@ -24,6 +24,12 @@ VARIANTS = {
     "ppo_rollout": ("ppo", {"policy": "free_logits", "rollout": 2 * B, "minibatch_size": 4}),
     "ppo_nasnet": ("ppo", {"policy": "free_logits", "baseline": "ema", "entropy_weight": 1e-5}),
     "dqn_double": ("dqn", {"double": True, "replay_size": 6, "max_gradient_norm": 1.0}),
+    "evolution_small": ("evolution", {"population_size": 2, "sample_size": 1}),
+    "local_search_patience": ("local_search", {"patience": 3}),
+    "priority_queue_lstm": (
+        "priority_queue",
+        {"policy": "lstm", "queue_size": 6, "updates": 2, "policy_gradient_weight": 1.0},
+    ),
     "reinforce_free_logits": (
         "reinforce",
         {
