@@ -182,11 +182,16 @@ def show_comparison(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         cells = []
         for name in shown:
-            digits = ",.0f" if name == "mean_params" else ".4f"
-            value, low, high = (format(row[name + end], digits) for end in ("", "_low", "_high"))
-            rank = f" #{row[f'{name}_rank']}" if f"{name}_rank" in row else ""
-            cells.append(f"{value} [{low}, {high}]{rank}")
+            form = ",.0f" if abs(row[name]) >= 1000 else ".4f"
+            value, low, high = (format(row[name + end], form) for end in ("", "_low", "_high"))
+            rank = f"#{row[f'{name}_rank']} " if f"{name}_rank" in row else ""
+            cells.append(f"{rank}{value}\n{low} to {high}")
         lines.append([row["arm"], *cells])
+    console.print(
+        "means over searches, and their 95 % intervals; #: rank; measures are those of the best trial"
+    )
+    if not console.is_terminal:
+        console = Console(file=console.file, width=1000, highlight=False, markup=False, emoji=False)
     _print_table(console, lines)
 
 
