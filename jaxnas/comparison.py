@@ -37,6 +37,7 @@ class Compare:
       seeds: searches of each arm.
       at: trials after which the best reward so far is compared; by default the whole budget.
       measures: further measures of each search's best trial, at the end.
+      last: trials at the end whose mean reward is told, beside its gain over random search.
       cross: decisions that are counted together among the ten best architectures; by default each alone.
       scale: of the trials in the figure.
     """
@@ -45,6 +46,7 @@ class Compare:
     at: tuple[int, ...] = ()
     measures: tuple[str, ...] = ()
     cross: tuple[str, ...] = ()
+    last: int = 50
     scale: Literal["log", "linear"] = "log"
 
 
@@ -132,6 +134,8 @@ def _check(compare: Compare, arms: dict[str, config.Config]) -> None:
     budget = next(iter(arms.values())).search.budget
     if compare.seeds < 2:
         raise InputError(f"compare.seeds: found {compare.seeds}; it takes an integer of at least 2")
+    if compare.last < 1:
+        raise InputError(f"compare.last: found {compare.last}; it takes an integer of at least 1")
     if list(compare.at) != sorted({*compare.at}) or not all(1 <= n <= budget for n in compare.at):
         takes = f"rising numbers of trials from 1 to search.budget, {budget}"
         raise InputError(f"compare.at: found {options.show(compare.at)}; it takes {takes}")
@@ -233,7 +237,8 @@ def execute(
             arrays = seeds.execute(own, search, plan, text=text, watch=display.update)
         arms.append(report.Arm(name, settings.controller.name, search.space, arrays))
     compare = comparison.compare
-    rows = report.comparison(arms, compare.at or (arms[0].arrays["reward"].shape[1],), compare.measures)
+    at = compare.at or (arms[0].arrays["reward"].shape[1],)
+    rows = report.comparison(arms, at, compare.measures, compare.last)
     tables = (rows, report.choices(arms), report.top(arms, compare.cross))
     for file, table in zip(FILES, tables, strict=True):
         ledger.write_atomic(folder / file, _csv(table))

@@ -177,7 +177,7 @@ def arms(total: int) -> Callable[[str, seeds.Plan], Many]:
 def show_comparison(rows: list[dict[str, Any]]) -> None:
     """Print a row an arm: the best reward so far with its interval and rank, and measures of the best."""
     console = _console()
-    shown = [name for name in rows[0] if f"{name}_low" in rows[0] and name != "second_half_reward"]
+    shown = [name for name in rows[0] if f"{name}_low" in rows[0]]
     lines = [["arm", *(name.removeprefix("final_").replace("_", " ") for name in shown)]]
     for row in rows:
         cells = []

@@ -28,12 +28,16 @@ def eligible(arm: Arm) -> np.ndarray:  # → [S, N]
     return np.where(arm.arrays["status"] == OK, arm.arrays["reward"], np.nan)
 
 
-def comparison(arms: Sequence[Arm], at: Sequence[int], measures: Sequence[str]) -> Rows:
+def comparison(arms: Sequence[Arm], at: Sequence[int], measures: Sequence[str], last: int) -> Rows:
     """A row an arm: best reward so far after `at` trials with its rank, `measures` of the best trial at the
     end, means over all trials, and the ratio of the mean number of parameters to the first arm's.
+
+    Of the `last` trials the mean reward, and what it gains over the first arm whose controller is random.
     """
     rows: Rows = []
     ends = np.array(at) - 1
+    latest = {arm.name: statistics.row_means(arm.arrays["reward"][:, -last:]) for arm in arms}
+    random = next((latest[arm.name] for arm in arms if arm.controller == "random"), None)
     for arm in arms:
         reward, arrays = eligible(arm), arm.arrays
         best = statistics.best_so_far(reward)
@@ -44,9 +48,10 @@ def comparison(arms: Sequence[Arm], at: Sequence[int], measures: Sequence[str]) 
             row |= _cells(f"best_{n}", Mean(*(x[i] for x in so_far))) | {f"best_{n}_rank": 0}
         for name in measures:
             row |= _cells(f"final_{name}", statistics.mean(statistics.at_best(arrays[name], best[:, -1])))
-        half = reward.shape[1] // 2
         row |= _cells("mean_reward", statistics.mean(statistics.row_means(arrays["reward"])))
-        row |= _cells("second_half_reward", statistics.mean(statistics.row_means(arrays["reward"][:, half:])))
+        row |= _cells("last_reward", statistics.mean(latest[arm.name]))
+        if random is not None and len(random) == len(latest[arm.name]):
+            row |= _cells("last_gain", statistics.mean(latest[arm.name] - random))
         if all("params" in each.arrays for each in arms):
             own, first = (statistics.row_means(each.arrays["params"]) for each in (arm, arms[0]))
             row |= _cells("mean_params", statistics.mean(own))

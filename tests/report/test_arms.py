@@ -29,7 +29,7 @@ def arm(name, reward=REWARD, *, failed=(), space=SPACE, arch=ARCH, **measures):
 def test_the_comparison_by_hand():
     params = np.array([[10, 20, 30, 40], [100, 100, 100, 100]], np.float32)
     arms = [arm("a", params=params), arm("b", failed=[(0, 3)], params=params / 2)]
-    rows = report.comparison(arms, (1, 2, 4), ("params",))
+    rows = report.comparison(arms, (1, 2, 4), ("params",), 2)
     assert [row["arm"] for row in rows] == ["a", "b"]
     a, b = rows
     assert (a["searches"], a["trials"], a["controller"]) == (2, 4, "random")
@@ -43,11 +43,15 @@ def test_the_comparison_by_hand():
     assert a["final_params"] == (40 + 100) / 2  # of trials 3 and 2
     assert b["final_params"] == (10 + 50) / 2  # of trials 1 and 2
     assert a["mean_reward"] == pytest.approx((0.5 + 0.4) / 2)
-    assert a["second_half_reward"] == pytest.approx((0.6 + 0.5) / 2)
+    assert a["last_reward"] == pytest.approx((0.6 + 0.5) / 2)
+    # b lacks one of search 0's last two trials, whose mean is 0.6 with it.
+    mine, base = np.nanmean(arms[1].arrays["reward"][:, -2:], axis=1), REWARD[:, -2:].mean(axis=1)
+    assert (a["last_gain"], b["last_gain"]) == pytest.approx((0, (mine - base).mean()))
+    assert b["last_gain"] != 0
     assert a["mean_params"] == (25 + 100) / 2
     assert (a["params_ratio"], a["params_ratio_low"], a["params_ratio_high"]) == (1, 1, 1)
     assert b["params_ratio"] == pytest.approx(0.5)
-    assert "mean_params" not in report.comparison([arms[0], arm("c")], (4,), ())[0]
+    assert "mean_params" not in report.comparison([arms[0], arm("c")], (4,), (), 2)[0]
 
 
 def test_choices_by_hand():
