@@ -225,14 +225,6 @@ def shares(space: Space, arch: jax.Array) -> PyTree:  # int32 [M, T] → params 
     return jnp.log(jnp.sum(jax.nn.one_hot(arch, space.num_choices), axis=0) + 1e-6)
 
 
-def shares(space: Space, arch: jax.Array) -> PyTree:  # int32 [M, T] → params of `free_logits`
-    """Free logits that give each choice its share among these architectures; rows of −1 are left out.
-
-    Where none of them made a legal choice, all legal ones are equal.
-    """
-    return jnp.log(jnp.sum(jax.nn.one_hot(arch, space.num_choices), axis=0) + 1e-6)
-
-
 def unroll(
     policy: Policy,
     space: Space,
