@@ -262,4 +262,4 @@ def test_other_ticks_are_round():
 def test_a_band_goes_out_along_one_edge_and_back_along_the_other():
     x, y = svg.Scale(0, 2, 0, 200, ()), svg.Scale(0, 1, 100, 0, ())
     path = svg.band(x, y, np.array([0, 1, 2]), np.array([0.1, 0.2, 0.3]), np.array([0.5, 0.6, 0.7]))
-    assert 'd="M0 90L100 80L200 70L200 30L100 40L0 50z"' in path
+    assert 'd="M0 50L100 40L200 30L200 70L100 80L0 90z"' in path
