@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnas import cli, controllers, evaluators, ledger, loop, masks, rewards, run, seeds
+from jaxnas import cli, controllers, evaluators, ledger, loop, masks, programs, rewards, run, seeds
 from jaxnas.errors import InputError
 from jaxnas.spaces import nasbench201
 from jaxnas.types import OK, REJECTED
@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 B, SEED = 4, 5
 SPACE = chain()
 SHORT: dict[str, dict] = {"random": {}, "q_learning": {"replays": 4, "memory": 16, "epsilon_total": 10}}
-SHORT["reinforce"] = {"policy": "free_logits", "learning_rate": 0.1}
+SHORT |= {"reinforce": {"policy": "free_logits", "learning_rate": 0.1}, "evolution": {}, "priority_queue": {}}
+QUICK = ("q_learning", "reinforce")
 CONFIG = """
 [search]
 budget = 10
@@ -46,6 +47,9 @@ def make(controller="random", space=SPACE, **options):
     return loop.make(space, controller, evaluator, rewards.accuracy)
 
 
+RANDOM = make()
+
+
 def on_host(search):
     evaluator = search.evaluator._replace(jittable=False, evaluate=jax.jit(search.evaluator.evaluate))
     return loop.make(search.space, search.controller, evaluator, rewards.accuracy)
@@ -53,11 +57,13 @@ def on_host(search):
 
 @pytest.fixture(scope="module")
 def same_programs():
-    """Executions of one search and plan share their programs, as processes do by the persistent cache."""
+    """One block after the other, and a program that is compiled once."""
     made = {}
     with pytest.MonkeyPatch.context() as patch:
         original = seeds.Programs
-        patch.setattr(seeds, "Programs", lambda **settings: made.setdefault("", original(**settings)))
+        patch.setattr(
+            seeds, "Programs", lambda **settings: made.setdefault("", original(**settings | {"workers": 1}))
+        )
         yield
 
 
@@ -71,7 +77,10 @@ def content(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.fixture(scope="module", params=SHORT)
+@pytest.fixture(
+    scope="module",
+    params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SHORT],
+)
 def subject(request, tmp_path_factory):
     """A search, the folder of five of it, and what was done there."""
     search, folder = make(request.param), tmp_path_factory.mktemp("seeds") / request.param
@@ -116,7 +125,7 @@ def test_host_loop_scan_and_block_are_one_search(subject, tmp_path):
 
 
 def test_a_step_of_an_lstm_to_rounding():
-    search = make("reinforce", policy="lstm", units=16, learning_rate=0.01)
+    search = make("reinforce", policy="lstm", units=8, learning_rate=0.01)
     together = jax.jit(jax.vmap(lambda i: seeds.nth(search, i).init(jax.random.key(SEED))))(np.arange(3))
     ends = jax.jit(jax.vmap(search.step))(together)
     step, step_on_host = jax.jit(search.step), on_host(search).step
@@ -180,7 +189,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("half", [False, True], ids=["before", "amid"])
 def test_killed_at_any_write(half, tmp_path, monkeypatch, same_programs):
-    search, write = make(), ledger.write_atomic
+    search, write = RANDOM, ledger.write_atomic
     execute(tmp_path / "whole", search)
     for last in range(5):  # three blocks, the arrays, the summary
         left = [last]
@@ -209,7 +218,7 @@ def test_killed_at_any_write(half, tmp_path, monkeypatch, same_programs):
     ids=["cut", "empty", "garbage"],
 )
 def test_a_damaged_block_is_done_again(damage, tmp_path, monkeypatch, same_programs):
-    search = make()
+    search = RANDOM
     execute(tmp_path / "whole", search)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(np, "concatenate", lambda *_: (_ for _ in ()).throw(Killed))
@@ -223,7 +232,7 @@ def test_a_damaged_block_is_done_again(damage, tmp_path, monkeypatch, same_progr
 
 
 def test_another_budget_is_refused(tmp_path):
-    search = make()
+    search = RANDOM
     execute(tmp_path / "a", search)
     before = content(tmp_path / "a")
     with pytest.raises(InputError, match=r"search.budget: found 30; .* have 22 trials each"):
@@ -232,14 +241,14 @@ def test_another_budget_is_refused(tmp_path):
 
 
 def test_too_little_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(seeds.Programs, "available_bytes", lambda self: 1000)
+    monkeypatch.setattr(programs.Programs, "available_bytes", lambda self: 1000)
     with pytest.raises(InputError, match=r"search.chunk: found 2; .* takes fewer"):
-        execute(tmp_path / "a", make())
+        execute(tmp_path / "a", RANDOM)
 
 
 def test_on_the_host(tmp_path):
     """One after the other, each a run of its own; the same arrays."""
-    search, told = make(), []
+    search, told = RANDOM, []
     execute(tmp_path / "compiled", search, 2)
 
     def stop(trials):
