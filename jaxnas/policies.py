@@ -81,8 +81,8 @@ class LSTMParams(NamedTuple):
     gate_bias: jax.Array  # [4U]
     kernel: jax.Array  # [T, U, A] of the heads
     bias: jax.Array  # [T, A]
-    value_kernel: jax.Array  # [T, U] of the critic; [0, U] without one
-    value_bias: jax.Array  # [T]; [0]
+    value_kernel: PyTree  # [T, U] of the critic; None without one
+    value_bias: PyTree  # [T]; None
 
 
 def lstm(space: Space, *, units: int = 100, feedback: bool = True, critic: bool = False) -> Policy:
@@ -112,8 +112,8 @@ def lstm(space: Space, *, units: int = 100, feedback: bool = True, critic: bool 
             gate_bias=hidden[:, :U].ravel(),
             kernel=kernel.reshape(T, U, A),
             bias=bias.reshape(T, A),
-            value_kernel=value_kernel.reshape(C, U),
-            value_bias=value_bias,
+            value_kernel=value_kernel.reshape(T, U) if critic else None,
+            value_bias=value_bias if critic else None,
         )
 
     def start(params: LSTMParams) -> PyTree:

@@ -35,10 +35,10 @@ def test_a_twin_is_resampled_too(tmp_path):
         '[controller]\nname = "random"\nbatch_size = 4\n[evaluator]\nname = "mock"\n'
     )
     settings = config.load(tmp_path / "a.toml")
-    for each in cli._searches(settings, config.build(settings)):
+    for each in cli._searches(settings, config.build(settings))[1]:
         assert len(set(archs_of(each.search, 4))) == 16
     settings = config.load(tmp_path / "a.toml", ["--search.duplicates", "train"])
-    for each in cli._searches(settings, config.build(settings)):
+    for each in cli._searches(settings, config.build(settings))[1]:
         assert len(set(archs_of(each.search, 4))) < 16
 
 
