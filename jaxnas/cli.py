@@ -23,7 +23,7 @@ EXAMPLES = {
     "resume": "jaxnas resume checkpoints/quickstart --budget 200",
     "compare": "jaxnas compare configs/compare_mock.toml --compare.seeds 50",
     "sample": "jaxnas sample checkpoints/quickstart -n 50",
-    "retrain": "jaxnas retrain checkpoints/quickstart --top 5",
+    "retrain": "jaxnas retrain checkpoints/quickstart --top 5 --data.limit 500 --name small",
     "report": "jaxnas report checkpoints/rlmednas_random checkpoints/rlmednas_masked",
     "tabulate": "jaxnas tabulate checkpoints/rlmednas_random checkpoints/rlmednas_masked --out measured.csv",
     "list": "jaxnas list controllers",
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())
     try:
         options, rest = _parser().parse_known_args(arguments)
-        if rest and options.command not in ("search", "compare"):
+        if rest and options.command not in ("search", "compare", "retrain"):
             raise InputError(f"unknown argument {rest[0]!r}; see `jaxnas {options.command} --help`")
         return COMMANDS[options.command](options, rest)
     except InputError as error:
@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("run", type=Path, help="the run's folder")
     sample.add_argument("-n", type=int, default=50, help="how many networks (default: 50)")
     retrain = command(
-        "retrain", "Train a run's best architectures for longer; measure them on the test split."
+        "retrain",
+        "Train a run's best architectures for longer; measure them on the test split. Options of network, "
+        "data and trainer can be given anew, such as --data.fraction 1.0.",
     )
     retrain.add_argument("run", type=Path, help="the run's folder")
     retrain.add_argument("--top", type=int, default=10, help="how many distinct architectures (default: 10)")
@@ -101,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     retrain.add_argument(
         "--final", action="store_true", help="train on the validation images too, for all of the epochs"
     )
+    retrain.add_argument("--cells", metavar="N", help="short for --network.cells: a deeper network")
+    retrain.add_argument("--filters", metavar="F", help="short for --network.filters: a wider network")
+    retrain.add_argument("--name", default="", help="of the results' folder, RUN/retrained-NAME")
     report = command("report", "Compare runs: print a table, write figures.")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     report.add_argument("--out", type=Path, help="where the figures go; by default the first run's folder")
@@ -347,19 +352,32 @@ def _sample(options: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
-def _retrain(options: argparse.Namespace, _: list[str]) -> int:
-    from jaxnas import data, environment, ledger, progress, retraining, run
+def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
+    from jaxnas import config, data, environment, ledger, progress, retraining, run
 
     if options.top < 1:
         raise InputError(f"--top: got {options.top}; it takes 1 or more")
+    if options.name and not config.is_folder_name(options.name):
+        raise InputError(f"--name: got {options.name!r}; it takes part of a folder's name: no path")
+    for name in ("cells", "filters"):
+        if (value := getattr(options, name)) is not None:
+            overrides = [f"--network.{name}", value, *overrides]
     environment.read(options.run)
     with run.owned(options.run):
-        settings = retraining.settings_of(_reopen(options.run, []), options.final, options.epochs)
+        settings = _reopen(options.run, [])
+        settings = retraining.settings_of(settings, options.final, options.epochs, overrides)
         trials = ledger.read(options.run / "trials.csv")
         dataset = data.load(**vars(settings.data))
         with progress.Counter("trained", options.top + 1) as counter:
             folder, rows = retraining.execute(
-                options.run, settings, dataset, trials, options.top, final=options.final, watch=counter.update
+                options.run,
+                settings,
+                dataset,
+                trials,
+                options.top,
+                final=options.final,
+                name=options.name,
+                watch=counter.update,
             )
         progress.show_retrained(folder, rows)
     return 0

@@ -137,7 +137,7 @@ Table = dict[str, dict[str, Any]]  # {section: {key: value}}, as TOML has it
 
 MAY_DIFFER = ("search.name", "search.budget", "search.stop.", "runtime.")  # when a run is resumed
 RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("search.name", lambda v: _is_folder_name(v), "a folder's name: no path, at most 100 characters"),
+    ("search.name", lambda v: is_folder_name(v), "a folder's name: no path, at most 100 characters"),
     ("search.seed", lambda v: 0 <= v < 2**32, "an integer from 0 to 4294967295"),
     ("search.seeds", lambda v: v >= 1, "an integer of at least 1"),
     ("search.chunk", lambda v: v >= 0, "an integer of at least 1, or 0 to derive it"),
@@ -194,6 +194,20 @@ def from_table(table: Table, flags: Sequence[tuple[str, list[str]]], name: str) 
     table = to_table(config)
     table["search"]["name"] = table["search"]["name"] or name
     return _resolve(table)
+
+
+def override(config: Config, overrides: Sequence[str], sections: Sequence[str]) -> Config:
+    """`config` with overrides such as `--network.cells 6`, of some sections alone.
+
+    Raises:
+      InputError: another section's key, or an unknown flag or value.
+    """
+    for key, words in options.split(overrides):
+        if key.partition(".")[0] not in sections:
+            takes = ", ".join(f"--{section}.…" for section in sections)
+            raise InputError(f"--{key.replace('_', '-')}: not an option here; it takes {takes}")
+        config = _override(config, key, words)
+    return _resolve(_table(config))
 
 
 def dump(config: Config) -> str:
@@ -340,7 +354,8 @@ def _override(config: Config, key: str, words: list[str]) -> Config:
     return dataclasses.replace(config, **{section: options.apply_flag(getattr(config, section), key, words)})
 
 
-def _is_folder_name(name: str) -> bool:
+def is_folder_name(name: str) -> bool:
+    """Whether a folder can have this name."""
     return name.isprintable() and len(name) <= 100 and Path(name).name == name != ".."
 
 

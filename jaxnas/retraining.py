@@ -3,6 +3,8 @@
     RUN/retrained/ (or RUN/final/)  config.toml  results.csv  ensemble.csv  confusion.csv
     RUN/retrained/trial_000017/     weights.safetensors  outputs.csv (on the test images)
 
+With overrides the same architectures become other networks or see other data, in a folder of its own,
+RUN/retrained-NAME: cells that were searched on a part of the images make a deeper network on all of them.
 A hand-designed network is trained beside them by the same rules.
 """
 
@@ -11,7 +13,7 @@ import dataclasses
 import functools
 import inspect
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +34,7 @@ BASELINE = (
     chain.Layer("conv", 32, 3), chain.Layer("pool", 0, 2, 2),
     chain.Layer("conv", 64, 3), chain.Layer("pool", 0, 2, 2), chain.Layer("dense", 128),
 )  # fmt: skip
+OVERRIDDEN = ("network", "data", "trainer")
 BASELINE_NOTATION = "C(32,3,1) - P(2,2) - C(64,3,1) - P(2,2) - FC(128) - SM()"
 
 
@@ -60,14 +63,16 @@ def candidates(rows: list[dict[str, str]], space: Any, top: int) -> list[Candida
     return [*found, Candidate("baseline", -1, BASELINE_NOTATION, np.zeros(1, np.int32), "")]
 
 
-def settings_of(settings: config.Config, final: bool, epochs: int | None) -> config.Config:
+def settings_of(
+    settings: config.Config, final: bool, epochs: int | None, overrides: Sequence[str] = ()
+) -> config.Config:
     """The run's configuration with the trainer that its best architectures are trained by.
 
     Twice the epochs, with early stopping and the best epoch's weights; `final` trains all of them instead,
-    for there is no validation split to stop by.
+    for there is no validation split to stop by. Overrides of the sections `OVERRIDDEN` come on top.
 
     Raises:
-      InputError: the run trains no networks, or the number of epochs is below 1.
+      InputError: the run trains no networks, the number of epochs is below 1, or a wrong override.
     """
     if settings.trainer is None:
         raise InputError(
@@ -84,12 +89,13 @@ def settings_of(settings: config.Config, final: bool, epochs: int | None) -> con
     trainer = dataclasses.replace(
         settings.trainer, epochs=epochs or 2 * settings.trainer.epochs, repeats=1, best_of=0, **rules
     )
-    return dataclasses.replace(
+    settings = dataclasses.replace(
         settings,
         trainer=trainer,
         search=dataclasses.replace(settings.search, duplicates="train"),
         constraints=config.Constraints(),
     )
+    return config.override(settings, overrides, OVERRIDDEN)
 
 
 def execute(
@@ -100,11 +106,13 @@ def execute(
     top: int,
     *,
     final: bool = False,
+    name: str = "",
     watch: Callable[[int], None] = lambda _: None,
 ) -> tuple[Path, list[dict[str, str]]]:
     """Train the best architectures and measure them: the folder, and the rows of its results.csv, best first.
 
-    With `final` the validation images are trained on too. An architecture that is done is not trained again,
+    With `final` the validation images are trained on too; a `name` tells the folders of several retrainings
+    apart. An architecture that is done is not trained again,
     so that the work can be interrupted; `watch` is told how many are done.
 
     Raises:
@@ -121,9 +129,10 @@ def execute(
         raise InputError("retrain: no trial of the run succeeded; see the reasons in trials.csv")
     text = config.dump(settings)
     folder = folder / ("final" if final else "retrained")
+    folder = folder.with_name(f"{folder.name}-{name}") if name else folder
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "config.toml").exists() and (folder / "config.toml").read_text("utf-8") != text:
-        raise InputError(f"{folder}: was made with other settings; delete it, or repeat those settings")
+        raise InputError(f"{folder}: was made with other settings; delete it, repeat those, or give a --name")
     ledger.write_atomic(folder / "config.toml", text.encode())
     done = {row["name"]: row for row in ledger.read(folder / "results.csv")}
     at_once = environment.cores() if jax.default_backend() == "cpu" else len(wanted)

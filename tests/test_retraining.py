@@ -131,6 +131,72 @@ def test_the_final_training(searched, tmp_path):
     assert settings.trainer.epochs == 2
 
 
+def test_cells_become_a_deeper_network_on_all_of_the_data(tmp_path):
+    """Searched as one cell a stage on a fifth of the images, then four on all, in a folder of its own."""
+    (tmp_path / "c.toml").write_text(CELLS)
+    settings = config.load(tmp_path / "c.toml")
+    few = data.load(**vars(settings.data))
+    rows = [
+        {"trial": str(i), "architecture": text, "reward": str(reward), "status": "ok"}
+        for i, (text, reward) in enumerate(
+            [("normal: add(identity(h),conv1(h-1)) reduction: add(conv1(h),conv1(h-1))", 0.5),
+             ("normal: add(conv1(h),conv1(h)) reduction: add(conv1(h),conv1(h-1))", 0.4)]
+        )
+    ]  # fmt: skip
+    overrides = ["--network.cells", "4", "--network.filters", "4", "--data.fraction", "1.0"]
+    deeper = retraining.settings_of(settings, False, 1, [*overrides, "--trainer.learning_rate", "0.05"])
+    assert (deeper.network.cells, deeper.network.filters, deeper.trainer.learning_rate) == (4, 4, 0.05)
+    assert (settings.network.cells, settings.data.fraction) == (1, 0.2)
+    whole = data.load(**vars(deeper.data))
+    assert len(few.train.images) == round(len(whole.train.images) / 5)
+    assert {x.tobytes() for x in few.train.images} <= {x.tobytes() for x in whole.train.images}
+    folder, found = retraining.execute(tmp_path, deeper, whole, rows, 1, name="deep")
+    assert folder == tmp_path / "retrained-deep"
+    assert (found[0]["architecture"], found[0]["status"]) == (rows[0]["architecture"], "ok")
+    weights = load_file(folder / "trial_000000" / "weights.safetensors")
+    assert weights["stage_1_cells/b1_2/kernel"].shape == (2, 1, 1, 4, 4)  # the last two cells, stacked
+    assert weights["head/kernel"].shape == (8, 10)
+    # Another retraining of the run needs another name.
+    with pytest.raises(InputError, match=r"was made with other settings; .* give a --name"):
+        retraining.execute(tmp_path, settings, few, rows, 1, name="deep")
+
+
+CELLS = """
+[search]
+budget = 2
+[space]
+name = "nasnet"
+blocks_per_cell = 1
+[controller]
+name = "random"
+[network]
+cells = 1
+filters = 2
+reductions = 1
+[data]
+source = "digits"
+fraction = 0.2
+[trainer]
+epochs = 1
+batch_size = 50
+optimizer = "sgd"
+"""
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (["--space.depth", "4"], r"--space.depth: not an option here; it takes --network.…, --data.…, --tr"),
+        (["--network.cells", "4"], r"--network.cells: unknown name 'cells'"),
+        (["--data.fraction", "2.0", "x"], r"data.fraction"),
+        (["4"], "'4': not a flag"),
+    ],
+)
+def test_wrong_overrides(searched, override, message):
+    with pytest.raises(InputError, match=message):
+        retraining.settings_of(searched[1], False, None, override)
+
+
 def test_regression_and_binary_ensembles():
     outputs = np.array([[[1.0]], [[3.0]]])
     assert retraining._mean("regression", outputs) == 2.0

@@ -34,6 +34,7 @@ def load(
     task: str | None = None,
     classes: tuple[int, ...] = (),
     limit: int = 0,
+    fraction: float = 1.0,
     image_size: int = 0,
     color: str = "auto",
     validation_fraction: float = 0.2,
@@ -48,12 +49,14 @@ def load(
       task: multiclass, binary, multi_label or regression; by default what the labels say.
       classes: labels to keep, renumbered 0, 1, … in this order; none given keeps all.
       limit: at most so many images in each split, stratified by class; 0 takes all.
+      fraction: share of each split's images, stratified by class; a smaller share is part of a larger one, so
+        a search on little of the data never sees a test image of all of it.
       image_size: height and width in pixels to resize to; 0 keeps the stored size.
       color: gray, rgb, or auto for what is stored.
       validation_fraction: share of the training images, if no validation split is published.
       test_fraction: share of the training images, if no test split is published; 0 for none.
       class_weights: none, or balanced for a loss in which every class weighs the same.
-      seed: of the splits and of limit.
+      seed: of the splits, of limit and of fraction.
 
     Returns:
       A Dataset: images uint8 [N, H, W, C]; labels int32 [N], or float32 [N, outputs] for multi_label and
@@ -65,6 +68,7 @@ def load(
     for key, value, fits, takes in (
         ("limit", limit, limit >= 0, "0 or more"),
         ("image_size", image_size, image_size >= 0, "0 or more"),
+        ("fraction", fraction, 0 < fraction <= 1, "more than 0, at most 1"),
         ("seed", seed, seed >= 0, "0 or more"),
         ("validation_fraction", validation_fraction, 0 < validation_fraction < 1, "more than 0, less than 1"),
         ("test_fraction", test_fraction, 0 <= test_fraction < 1, "at least 0, less than 1"),
@@ -93,7 +97,7 @@ def load(
 
     fractions = {"validation": validation_fraction, "test": test_fraction}
     made: dict[str, Split] = {}
-    for split, (part, index) in splits.divide(source, raw, task, fractions, limit, seed).items():
+    for split, (part, index) in splits.divide(source, raw, task, fractions, limit, seed, fraction).items():
         images = arrays.render(f"{source}: {split}", part, index, image_size, color)
         labels = part.labels[index]
         labels = labels.astype(np.int32) if is_classes else labels.reshape(len(index), -1).astype(np.float32)

@@ -69,7 +69,13 @@ def spread(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
 
 
 def divide(
-    source: str, raw: Raw, task: str, fractions: dict[str, float], limit: int, seed: int
+    source: str,
+    raw: Raw,
+    task: str,
+    fractions: dict[str, float],
+    limit: int,
+    seed: int,
+    share: float = 1.0,
 ) -> dict[str, tuple[Part, np.ndarray]]:
     """{split: (the part with its images, which of them: ascending [n])}, disjoint and stratified by class.
 
@@ -80,6 +86,7 @@ def divide(
       fractions: {"validation": …, "test": …} of the training images, cut if the source has no such split.
       limit: at most so many images of each split, 0 for all; smaller limits give subsets of larger ones.
       seed: of the draws.
+      share: of each split's images that is kept; smaller shares give subsets of larger ones.
 
     Raises:
       InputError: a class without a training image, or too few images for a split.
@@ -116,7 +123,16 @@ def divide(
     for split, size in cut.items():
         chosen[split] = raw.parts["train"], whole[end : end + size]
         end += size
-    return {split: (part, np.sort(index[: limit or None])) for split, (part, index) in chosen.items()}
+    kept = {split: max(1, round(share * len(index))) for split, (_, index) in chosen.items()}
+    if kept["train"] < least:
+        raise InputError(
+            f"data.fraction: {share} leaves {kept['train']} training images; {source} takes {least} for its "
+            "classes: take more"
+        )
+    return {
+        split: (part, np.sort(index[: min(kept[split], limit or len(index))]))
+        for split, (part, index) in chosen.items()
+    }
 
 
 def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:

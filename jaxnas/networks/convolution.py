@@ -214,7 +214,7 @@ def _finish(y: Any, bias: jax.Array, spec: Spec) -> jax.Array:
 
 def _product_of(x: jax.Array, kernel: jax.Array, spec: Spec) -> Callable[[jax.Array], jax.Array]:
     """The convolution with that kernel, [n,H,W,C] → [n,H',W',F], made for images such as x."""
-    window, strides = kernel.shape[:2], (spec.stride,) * 2
+    window, strides = kernel.shape[:2], (spec.stride, spec.stride)
     pads = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, spec.padding)
     if spec.stride == 1 and is_tiled(x, kernel):
         return _tiled_product(kernel, pads)
@@ -225,11 +225,11 @@ def _patches_product(
     kernel: jax.Array, pads: Any, strides: tuple[int, int] = (1, 1), dilation: int = 1
 ) -> Callable[[jax.Array], jax.Array]:
     """Patches × kernel."""
-    window, F = kernel.shape[:2], kernel.shape[-1]
+    height, width, _, F = kernel.shape
     weights = kernel.reshape(-1, F)
 
     def product(x: jax.Array) -> jax.Array:
-        patches, H, W = _patches(x, window, strides, pads, dilation)
+        patches, H, W = _patches(x, (height, width), strides, pads, dilation)
         return (patches @ weights).reshape(x.shape[0], H, W, F)
 
     return product

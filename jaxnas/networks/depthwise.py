@@ -63,8 +63,9 @@ _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 def mean_pool(x: jax.Array, window: int, stride: int) -> jax.Array:  # [N,H,W,C] → [N,H',W',C]
     """Mean over windows with SAME padding, which does not count."""
-    counted = _window_sum(jnp.ones((1, *x.shape[1:3], 1), x.dtype), window, stride)
-    return _window_sum(x, window, stride) / counted
+    counted: Any = _window_sum(jnp.ones((1, *x.shape[1:3], 1), x.dtype), window, stride)
+    total: Any = _window_sum(x, window, stride)
+    return total / counted
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))

@@ -55,7 +55,7 @@ def comparison(arms: Sequence[Arm], at: Sequence[int], measures: Sequence[str], 
         if all("params" in each.arrays for each in arms):
             own, first = (statistics.row_means(each.arrays["params"]) for each in (arm, arms[0]))
             row |= _cells("mean_params", statistics.mean(own))
-            same = Mean(*np.ones(3)) if arm is arms[0] else None
+            same = Mean(*(np.ones(()),) * 3) if arm is arms[0] else None
             row |= _cells("params_ratio", same or statistics.ratio(own, first))
         rows.append(row)
     for n in at:

@@ -20,8 +20,8 @@ def raw_of(labels, **others):
     )
 
 
-def divided(labels, fractions=FRACTIONS, limit=0, seed=0, task="multiclass", **others):
-    chosen = splits.divide("src", raw_of(labels, **others), task, fractions, limit, seed)
+def divided(labels, fractions=FRACTIONS, limit=0, seed=0, task="multiclass", share=1.0, **others):
+    chosen = splits.divide("src", raw_of(labels, **others), task, fractions, limit, seed, share)
     return {split: index for split, (_, index) in chosen.items()}
 
 
@@ -56,6 +56,17 @@ def test_spread_does_not_stratify_columns_and_varies_with_seed_and_stream():
 def test_spread_is_the_same_order_on_every_machine():
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 0, 1, 0])
     assert splits.spread(labels, 0, 0).tolist() == [2, 4, 6, 7, 3, 5, 9, 0, 8, 1]
+
+
+def test_a_share_is_a_stratified_part_of_each_split():
+    labels = np.arange(100) % 4
+    whole, part, less = (divided(labels, share=share) for share in (1.0, 0.5, 0.2))
+    assert [len(part[split]) for split in ("train", "validation", "test")] == [30, 10, 10]
+    for split in whole:
+        assert set(less[split]) < set(part[split]) < set(whole[split])
+    assert (np.bincount(labels[less["train"]]) == 3).all()
+    limited = divided(labels, share=0.5, limit=7)
+    assert {split: len(index) for split, index in limited.items()} == dict.fromkeys(whole, 7)
 
 
 @given(
@@ -127,6 +138,11 @@ def test_balanced_weights_by_hand():
             r"\(2 for train, 0 for validation\); train takes 2, others 1",
         ),
         ([0, 1] * 9, {"limit": 1}, "data.limit: 1 leaves classes empty; it takes 0 or at least 2"),
+        (
+            [0, 1] * 9,
+            {"share": 0.1},
+            "data.fraction: 0.1 leaves 1 training images; src takes 2 for its classes",
+        ),
         ([0, 1] * 9, {"fractions": {"validation": 0.9, "test": 0.9}}, "-14 for train"),
     ],
 )
