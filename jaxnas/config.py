@@ -207,7 +207,7 @@ def override(config: Config, overrides: Sequence[str], sections: Sequence[str]) 
             takes = ", ".join(f"--{section}.…" for section in sections)
             raise InputError(f"--{key.replace('_', '-')}: not an option here; it takes {takes}")
         config = _override(config, key, words)
-    return _resolve(_table(config))
+    return _resolve(to_table(config))
 
 
 def dump(config: Config) -> str:

@@ -57,7 +57,7 @@ def measure(structure: Any, lowering: str, level: int | None, batch: int, steps:
     at.append(time.perf_counter())
     lowered = traced.lower()
     at.append(time.perf_counter())
-    options = None if level is None else {"xla_backend_optimization_level": level}
+    options: Any = None if level is None else {"xla_backend_optimization_level": level}
     program = lowered.compile(compiler_options=options)
     at.append(time.perf_counter())
     jax.block_until_ready(program(*given))
@@ -75,9 +75,9 @@ def measure(structure: Any, lowering: str, level: int | None, batch: int, steps:
 
 def torch_step(structure: Any, batch: int, steps: int, channels_last: bool) -> float:
     """Seconds a step of the same network in PyTorch."""
-    import torch
-    from torch import nn
-    from torch.nn import functional as F
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch import nn  # pyright: ignore[reportMissingImports]
+    from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
     def conv_norm(before: int, after: int, k: int = 1, stride: int = 1) -> nn.Module:
         return nn.Sequential(nn.Conv2d(before, after, k, stride, k // 2, bias=False), nn.BatchNorm2d(after))
@@ -131,7 +131,8 @@ def torch_step(structure: Any, batch: int, steps: int, channels_last: bool) -> f
                 matched = self.before(before)
             states = [self.match(h), matched]
             for b, block in enumerate(self.blocks):
-                x, y = (self.operations[2 * b + i](states[block[i]]) for i in (0, 1))
+                sources = block.input_1, block.input_2
+                x, y = (self.operations[2 * b + i](states[at]) for i, at in enumerate(sources))
                 states.append(x + y if block.combine == "add" else torch.cat([x, y], 1))
             return torch.cat([states[i] for i in self.unused], 1)
 

@@ -103,7 +103,7 @@ def made_up(space, path: Path) -> Path:
 
 def torch_loop(space, table):
     """(options) → episodes a second of the same algorithm, one search, written plainly."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     archs, columns = table
 

@@ -40,7 +40,7 @@ def ratio(values: np.ndarray, base: np.ndarray) -> Mean:  # [S], [S′] → leav
         return Mean(*[np.full((), np.nan)] * 3)
     drawn = [np.concatenate([w @ x / len(x) for w in _resamples(len(x), i)]) for i, x in enumerate(pair)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return _interval(pair[0].mean() / pair[1].mean(), drawn[0] / drawn[1], ())
+        return _interval(np.asarray(pair[0].mean() / pair[1].mean()), drawn[0] / drawn[1], ())
 
 
 def _resamples(n: int, stream: int) -> Iterator[np.ndarray]:  # → float64 [AT_ONCE, n], several times
