@@ -174,11 +174,11 @@ def padding(repeats: int) -> None:
 def memory(repeats: int) -> None:
     """Resident memory while children of many structures come and go."""
     data = dataset(64, 8, 16)
-    space = spaces.blocks(num_blocks=2, filters=tuple(range(1, 9)), kernel=(1, 3), dropout=(0.1,))
+    space = spaces.blocks(num_blocks=2, filters=(1, 2, 3, 4), kernel=(1, 3), dropout=(0.1,))
     evaluator = trained(networks.blocks(space, (8, 8, 1), 10), data, epochs=1, batch_size=32)
     rng, children = np.random.default_rng(0), 0
     for number in range(100 * repeats):
-        arch = np.stack([rng.integers(0, size, 100) for size in (8, 2, 1) * 2], axis=1).astype(np.int32)
+        arch = np.stack([rng.integers(0, size, 100) for size in (4, 2, 1) * 2], axis=1).astype(np.int32)
         evaluate(evaluator, arch, number)
         children += len(arch)
         if children in (500, 1000, 2000, 5000) or children % 10_000 == 0:
