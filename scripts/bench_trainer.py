@@ -108,8 +108,8 @@ def choices(repeats: int) -> None:
     arch = np.stack([space.parse(text) for text in texts] * 2)
     variants: dict[str, tuple[dict, dict[str, int]]] = {
         "as it is": ({}, {}),
-        "patches, no tiles": ({}, {"WINOGRAD_CHANNELS": 10**9}),
-        "patches of whole batches": ({}, {"WINOGRAD_CHANNELS": 10**9, "MICRO_BATCH_BYTES": 2**40}),
+        "patches, no tiles": ({}, {"TILED_CHANNELS": 10**9}),
+        "patches of whole batches": ({}, {"TILED_CHANNELS": 10**9, "MICRO_BATCH_BYTES": 2**40}),
         "tiles of whole batches": ({}, {"TILED_ROWS": 10**9}),
         "one program at a time": ({"workers": 1}, {}),
     }

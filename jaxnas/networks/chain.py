@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxnas.errors import InputError
 from jaxnas.networks import convolution, layers
+from jaxnas.networks.pooling import Pool, max_pool
 from jaxnas.types import Network, PyTree
 
 
@@ -64,7 +65,7 @@ class _Chain(nn.Module):
                     s.activation, s.initializer, name=name,
                 )(x, widths)  # fmt: skip
             elif layer.kind == "pool":
-                x = x if fused else convolution.max_pool(x, _pool(s, i) or convolution.Pool())
+                x = x if fused else max_pool(x, _pool(s, i) or Pool())
                 fused = False
             elif layer.kind == "global_pool":
                 x = jnp.mean(x, axis=(1, 2))
@@ -215,11 +216,9 @@ def _padding(structure: ChainStructure, i: int) -> str:
     return "VALID" if valid else "SAME"
 
 
-def _pool(structure: ChainStructure, i: int) -> convolution.Pool | None:
+def _pool(structure: ChainStructure, i: int) -> Pool | None:
     """Layer i, if it is a pool."""
     if i >= len(structure.layers) or structure.layers[i].kind != "pool":
         return None
     layer = structure.layers[i]
-    return convolution.Pool(
-        layer.kernel, layer.stride, "VALID" if structure.pool_padding == "ceil" else "SAME"
-    )
+    return Pool(layer.kernel, layer.stride, "VALID" if structure.pool_padding == "ceil" else "SAME")

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxnas.networks import convolution, layers
 from jaxnas.networks.metaqnn import check_size
+from jaxnas.networks.pooling import Pool, max_pool
 from jaxnas.spaces.cnn import Layer, read
 from jaxnas.types import Network, PyTree, Space
 
@@ -38,7 +39,7 @@ class _Cnn(nn.Module):
         for i, layer in enumerate(self.structure.layers):
             at = f"{layer.kind.lower()}_{i + 1}"
             if layer.kind == "P":
-                x = convolution.max_pool(x, convolution.Pool(layer.kernel, layer.stride))
+                x = max_pool(x, Pool(layer.kernel, layer.stride))
             elif layer.kind == "GAP":
                 x = jnp.mean(x, axis=(1, 2))
             else:

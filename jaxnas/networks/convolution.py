@@ -1,25 +1,26 @@
-"""Convolution and max pooling that are fast inside a compiled loop, on a CPU too, and cheap to compile.
+"""Convolution and pooling that are fast inside a compiled loop, on a CPU too, and cheap to compile.
 
-On a CPU, XLA runs a convolution inside a loop on a slow path, and the gradient of a windowed maximum is
-slow everywhere; here a convolution can be matrix products: patches × kernel, or Winograd's for 3 × 3 of many
-channels (docs/benchmarks.md).
+On a CPU, XLA runs a convolution inside a loop on a slow path; here a convolution can be matrix products:
+patches × kernel, or Winograd's for 3 × 3 of many channels (docs/benchmarks.md).
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnas.errors import unknown
+from jaxnas.networks import pooling, winograd
+from jaxnas.networks.pooling import Pool
+from jaxnas.networks.slicing import every, shifted_sum
 
 MICRO_BATCH_BYTES = 8 * 2**20
 MICRO_BATCH_ROWS = 2048  # at least: a matrix product of fewer rows is slow
 TILED_ROWS = 1024  # pixels of a micro-batch that is computed by tiles
+TILED_CHANNELS = 32  # in and out, at least: below, the products are too narrow
 LOWERINGS = ("auto", "gemm", "xla")
 
 
@@ -30,17 +31,6 @@ def resolve_lowering(name: str) -> str:
     if name == "auto":
         return "gemm" if jax.default_backend() == "cpu" else "xla"
     return name
-
-
-class Pool(NamedTuple):
-    """Max pooling over square windows; VALID leaves out what fills no window."""
-
-    window: int = 2
-    stride: int = 2
-    padding: str = "VALID"
-
-
-POOL_2X2 = Pool()
 
 
 class Spec(NamedTuple):
@@ -67,7 +57,7 @@ def conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, spec: Spec) -> jax.Ar
         y = jax.lax.conv_general_dilated(
             x, kernel, (spec.stride,) * 2, spec.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-    y = y if spec.pool is None else max_pool(y, spec.pool)
+    y = y if spec.pool is None else pooling.max_pool(y, spec.pool)
     return _finish(y, bias, spec)
 
 
@@ -95,7 +85,7 @@ def _conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, spec: Spec) -> jax.A
 
     def one(_: None, x: jax.Array) -> tuple[None, jax.Array]:
         y = product(x)
-        y = y if spec.pool is None else max_pool(y, spec.pool)
+        y = y if spec.pool is None else pooling.max_pool(y, spec.pool)
         return None, _finish(y, bias, spec)
 
     return _in_micro_batches(one, _micro_batch(x, kernel), None, x)[1]
@@ -109,7 +99,7 @@ def _conv_forward(x: Any, kernel: Any, bias: Any, spec: Spec) -> tuple[jax.Array
     def one(_: None, x: jax.Array) -> tuple[None, tuple]:
         y, place = product(x), ()
         if spec.pool is not None:
-            y, place = _max_and_place(y, spec.pool)
+            y, place = pooling.max_and_place(y, spec.pool)
         return None, (_finish(y, bias, spec), place)
 
     y, place = _in_micro_batches(one, _micro_batch(x, kernel), None, x)[1]
@@ -130,8 +120,10 @@ def _conv_backward(spec: Spec, residuals: tuple, dy: Any) -> tuple:
     tiled = is_tiled(x, kernel)
     flat, wide = kernel.reshape(k * k * C, F), (C if tiled else k * k * C) > F
     if tiled:
-        d_weights = jnp.zeros((16, F, C) if wide else (16, C, F), x.dtype)
-        by_x = _tiled_product(turned, around)
+        tile = winograd.cheaper(*extent)
+        squared = (tile.m + 2) ** 2
+        d_weights = jnp.zeros((squared, F, C) if wide else (squared, C, F), x.dtype)
+        by_x = winograd.product(turned, around, winograd.cheaper(H, W))
     else:
         d_weights = jnp.zeros((F, k * k * C) if wide else (k * k * C, F), x.dtype)
         by_x = _patches_product(turned, around)
@@ -142,10 +134,10 @@ def _conv_backward(spec: Spec, residuals: tuple, dy: Any) -> tuple:
             dy = jnp.where(y > 0, dy, 0)
         d_bias = d_bias + dy.sum((0, 1, 2))
         if spec.pool is not None:
-            dy = _unpool(dy, place, spec.pool, *extent)
+            dy = pooling.unpool(dy, place, spec.pool, *extent)
         if tiled:
-            pair = (_spread(dy), _to_tiles(x, pads)) if wide else (_to_tiles(x, pads), _spread(dy))
-            d_weights = d_weights + jax.lax.dot_general(*pair, (((1,), (1,)), ((0,), (0,))))
+            tiles = winograd.to_tiles(x, pads, tile), winograd.spread(dy, tile)
+            d_weights = d_weights + winograd.by_weights(*tiles, wide)
             return (d_weights, d_bias), None if needs_dx is None else by_x(dy)
         patches, d_rows = _patches(x, (k, k), (1, 1), pads)[0], dy.reshape(-1, F)
         # The longer side last is up to twice as fast; the transposition waits until after the loop.
@@ -157,15 +149,14 @@ def _conv_backward(spec: Spec, residuals: tuple, dy: Any) -> tuple:
             return (d_weights, d_bias), by_x(dy)
         # With more filters than channels it is cheaper to sum the gradients of the patches: rows, columns.
         d_patches = (d_rows @ flat.T).reshape(m, *dy.shape[1:3], k, k * C)
-        d_columns = _shifted_sum(d_patches, 1)[:, top : top + H]
+        d_columns = shifted_sum(d_patches, 1)[:, top : top + H]
         d_columns = d_columns.reshape(m, H, dy.shape[2], k, C)
-        return (d_weights, d_bias), _shifted_sum(d_columns, 2)[:, :, left : left + W]
+        return (d_weights, d_bias), shifted_sum(d_columns, 2)[:, :, left : left + W]
 
     sums = d_weights, jnp.zeros(F, x.dtype)
     (d_weights, d_bias), dx = _in_micro_batches(one, _micro_batch(x, kernel), sums, x, y, dy, place)
     if tiled:
-        d_weights = d_weights.mT if wide else d_weights
-        d_kernel = _transform(d_weights.reshape(4, 4, C, F), WINOGRAD_KERNEL.T)
+        d_kernel = winograd.by_kernel(d_weights.mT if wide else d_weights, tile)
     else:
         d_kernel = (d_weights.T if wide else d_weights).reshape(kernel.shape)
     return jnp.zeros_like(x) if dx is None else dx, d_kernel, d_bias
@@ -217,8 +208,17 @@ def _product_of(x: jax.Array, kernel: jax.Array, spec: Spec) -> Callable[[jax.Ar
     window, strides = kernel.shape[:2], (spec.stride, spec.stride)
     pads = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, spec.padding)
     if spec.stride == 1 and is_tiled(x, kernel):
-        return _tiled_product(kernel, pads)
+        return winograd.product(kernel, pads, winograd.F2)  # F4's transforms cost what its product saves
     return _patches_product(kernel, pads, strides)
+
+
+def is_tiled(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether a convolution of stride 1 is computed by tiles: 3 × 3, many channels, more than one image.
+
+    A single image, on which operations are counted, is not.
+    """
+    k, _, C, F = kernel.shape
+    return k == 3 and x.shape[0] > 1 and min(C, F) >= TILED_CHANNELS and x.dtype == jnp.float32
 
 
 def _patches_product(
@@ -253,173 +253,3 @@ def _patches(
 
 def _joined(parts: list[jax.Array]) -> jax.Array:
     return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
-
-
-def every(x: jax.Array, axis: int, start: int, count: int, stride: int) -> jax.Array:
-    """`count` slices along an axis, `stride` apart."""
-    return jax.lax.slice_in_dim(x, start, start + (count - 1) * stride + 1, stride, axis)
-
-
-# Winograd's F(2 × 2, 3 × 3): with the transforms B, G and A of Lavin & Gray 2016 (section 4.1,
-# https://arxiv.org/abs/1509.09308), Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A makes 2 × 2 pixels of a tile d of 4 × 4
-# with 16 multiplications a channel, where patches take 36.
-
-WINOGRAD_CHANNELS = 32  # in and out, at least: below, the products are too narrow
-WINOGRAD_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)  # G
-
-
-def is_tiled(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether a convolution of stride 1 is computed by tiles: 3 × 3, many channels, more than one image.
-
-    A single image, on which operations are counted, is not.
-    """
-    k, _, C, F = kernel.shape
-    return k == 3 and x.shape[0] > 1 and min(C, F) >= WINOGRAD_CHANNELS and x.dtype == jnp.float32
-
-
-def _tiled_product(kernel: jax.Array, pads: Any) -> Callable[[jax.Array], jax.Array]:
-    """The convolution by tiles."""
-    _, _, C, F = kernel.shape
-    weights = _transform(kernel, WINOGRAD_KERNEL).reshape(16, C, F)
-
-    def product(x: jax.Array) -> jax.Array:
-        H, W = (n + sum(pad) - 2 for n, pad in zip(x.shape[1:3], pads, strict=True))
-        made = jax.lax.dot_general(_to_tiles(x, pads), weights, (((2,), (1,)), ((0,), (0,))))
-        made = made.reshape(4, 4, x.shape[0], -(-H // 2), -(-W // 2), F)
-        columns = [_combine(made[:, j]) for j in range(4)]  # Aᵀ M, then A
-        pairs = [_combine([column[i] for column in columns]) for i in range(2)]
-        rows = jnp.stack([jnp.stack(pair, axis=3) for pair in pairs], axis=2)
-        n, h, _, w, _, _ = rows.shape
-        return rows.reshape(n, 2 * h, 2 * w, F)[:, :H, :W]
-
-    return product
-
-
-def _to_tiles(x: jax.Array, pads: Any) -> jax.Array:
-    """[n,H,W,C] → Bᵀ d B of every tile, [16, tiles, C]."""
-    (top, bottom), (left, right) = pads
-    H, W = x.shape[1] + top + bottom - 2, x.shape[2] + left + right - 2
-    h, w = -(-H // 2), -(-W // 2)
-    x = jnp.pad(x, ((0, 0), (top, bottom + 2 * h - H), (left, right + 2 * w - W), (0, 0)))
-
-    def along(x: jax.Array, axis: int, count: int) -> list[jax.Array]:
-        d = [every(x, axis, i, count, 2) for i in range(4)]
-        return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
-
-    tiles = [tile for row in along(x, 1, h) for tile in along(row, 2, w)]
-    return jnp.stack([tile.reshape(-1, x.shape[3]) for tile in tiles])
-
-
-def _spread(dy: jax.Array) -> jax.Array:
-    """[n,H,W,F] → A dy Aᵀ of every 2 × 2 pixels, [16, tiles, F]: the adjoint of Aᵀ M A."""
-    _, H, W, F = dy.shape
-    dy = jnp.pad(dy, ((0, 0), (0, H % 2), (0, W % 2), (0, 0)))
-
-    def along(x: jax.Array, axis: int) -> list[jax.Array]:
-        count = x.shape[axis] // 2
-        a, b = every(x, axis, 0, count, 2), every(x, axis, 1, count, 2)
-        return [a, a + b, a - b, -b]
-
-    tiles = [tile for row in along(dy, 1) for tile in along(row, 2)]
-    return jnp.stack([tile.reshape(-1, F) for tile in tiles])
-
-
-def _combine(m: Any) -> tuple[jax.Array, jax.Array]:
-    """Aᵀ: four rows to two."""
-    return m[0] + m[1] + m[2], m[1] - m[2] - m[3]
-
-
-def _transform(kernel: jax.Array, matrix: np.ndarray) -> jax.Array:  # [a,a,C,F], [b,a] → [b,b,C,F]
-    return jnp.einsum("ui,vj,ijcf->uvcf", matrix, matrix, kernel)
-
-
-def _shifted_sum(x: jax.Array, axis: int) -> jax.Array:
-    """[N,H,W,k,C] → Σ_i of x[..., i, :] shifted by i along an axis, which grows by k − 1."""
-    k, total = x.shape[3], 0
-    for i in range(k):
-        widths = [(0, 0)] * 4
-        widths[axis] = (i, k - 1 - i)
-        total = total + jnp.pad(x[..., i, :], widths)
-    return jnp.asarray(total)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def max_pool(x: jax.Array, pool: Pool = POOL_2X2) -> jax.Array:  # [N,H,W,C] → [N,H',W',C]
-    """Maximum over windows, of 2 × 2 with stride 2 unless told; the gradient goes to the first maximum."""
-    x = _pad_for(pool, x)
-    H, W = ((extent - pool.window) // pool.stride + 1 for extent in x.shape[1:3])
-    for axis, count in ((1, H), (2, W)):
-        slices = (every(x, axis, i, count, pool.stride) for i in range(pool.window))
-        x = functools.reduce(jnp.maximum, slices)
-    return x
-
-
-def _max_pool_forward(x: jax.Array, pool: Pool) -> tuple[jax.Array, tuple]:
-    y, place = _max_and_place(x, pool)
-    return y, (place, x)
-
-
-def _max_pool_backward(pool: Pool, residuals: tuple, dy: jax.Array) -> tuple[jax.Array]:
-    place, x = residuals  # of x, the shape alone
-    return (_unpool(dy, place, pool, *x.shape[1:3]),)
-
-
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
-
-
-def _pad_for(pool: Pool, x: jax.Array) -> jax.Array:
-    if pool.padding == "VALID":
-        return x
-    pads = jax.lax.padtype_to_pads(x.shape[1:3], (pool.window,) * 2, (pool.stride,) * 2, pool.padding)
-    return jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
-
-
-def _max_and_place(x: jax.Array, pool: Pool) -> tuple[jax.Array, jax.Array]:
-    """The maximum of each window, and where it is: the number of its pixel, row by row, as a byte."""
-    x = _pad_for(pool, x)
-    H, W = ((extent - pool.window) // pool.stride + 1 for extent in x.shape[1:3])
-    best = place = None
-    for i, j in itertools.product(range(pool.window), repeat=2):
-        pixel = every(every(x, 1, i, H, pool.stride), 2, j, W, pool.stride)
-        if best is None or place is None:
-            best, place = pixel, jnp.zeros(pixel.shape, jnp.uint8)
-        else:
-            place = jnp.where(pixel > best, jnp.uint8(i * pool.window + j), place)
-            best = jnp.maximum(best, pixel)
-    assert best is not None and place is not None
-    return best, place
-
-
-def _unpool(dy: jax.Array, place: jax.Array, pool: Pool, H: int, W: int) -> jax.Array:
-    """The gradient [N,H,W,C] of the maximum over windows."""
-    window, stride, _ = pool
-    (top, _), (left, _) = jax.lax.padtype_to_pads((H, W), (window,) * 2, (stride,) * 2, pool.padding)
-    N, h, w, C = dy.shape
-    if window == stride:  # windows that do not overlap
-        number = jnp.arange(window**2, dtype=jnp.uint8).reshape(1, 1, window, 1, window, 1)
-        chosen = place[:, :, None, :, None, :] == number
-        dx = jnp.where(chosen, dy[:, :, None, :, None, :], 0).reshape(N, h * window, w * window, C)
-        return _crop(dx, top, left, H, W)
-    # Pixels by their place within a stride: row p and column q of it get what windows send to pixels
-    # p, p + stride, … and q, q + stride, …; further pixels come from windows further back.
-    reach = -(-window // stride) - 1
-    rows = []
-    for p in range(stride):
-        columns = []
-        for q in range(stride):
-            total = jnp.zeros((N, h + reach, w + reach, C), dy.dtype)
-            for i, j in itertools.product(range(p, window, stride), range(q, window, stride)):
-                sent = jnp.where(place == jnp.uint8(i * window + j), dy, 0)
-                down, right = i // stride, j // stride
-                total = total + jnp.pad(sent, ((0, 0), (down, reach - down), (right, reach - right), (0, 0)))
-            columns.append(total)
-        rows.append(jnp.stack(columns, axis=3))
-    dx = jnp.stack(rows, axis=2).reshape(N, (h + reach) * stride, (w + reach) * stride, C)
-    return _crop(dx, top, left, H, W)
-
-
-def _crop(x: jax.Array, top: int, left: int, H: int, W: int) -> jax.Array:
-    """[N, H, W, C] of x from row `top` and column `left` on, with zeros beyond its end."""
-    down, right = max(0, top + H - x.shape[1]), max(0, left + W - x.shape[2])
-    x = jnp.pad(x, ((0, 0), (0, down), (0, right), (0, 0))) if down or right else x
-    return x[:, top : top + H, left : left + W]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.networks.convolution import every
+from jaxnas.networks.slicing import every
 
 SHARES = 8  # of the images, at most, whose gradients by a kernel are summed side by side
 

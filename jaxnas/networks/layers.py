@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.networks import convolution
+from jaxnas.networks.pooling import Pool
 from jaxnas.types import PyTree
 
 ACTIVATIONS = {"relu": nn.relu, "elu": nn.elu, "gelu": nn.gelu, "silu": nn.silu, "none": lambda x: x}
@@ -105,7 +106,7 @@ class Conv(nn.Module):
     lowering: str
     stride: int = 1
     padding: str = "SAME"
-    pool: convolution.Pool | None = None
+    pool: Pool | None = None
     activation: str = "relu"
     initializer: str = "fan_in"
 

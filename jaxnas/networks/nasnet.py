@@ -19,6 +19,7 @@ import numpy as np
 from jaxnas.errors import InputError
 from jaxnas.networks import convolution, layers
 from jaxnas.networks.depthwise import depthwise, mean_pool
+from jaxnas.networks.pooling import Pool, max_pool
 from jaxnas.spaces.nasnet import Block, read
 from jaxnas.types import Network, PyTree, Space
 
@@ -129,8 +130,8 @@ class _Cell(nn.Module):
                 x = _SeparableNorm(*settings, name=f"{name}_{i}")(x)
             return x
         if kind in ("avg", "max"):
-            pool = convolution.Pool(k, stride, "SAME")
-            x = mean_pool(x, k, stride) if kind == "avg" else convolution.max_pool(x, pool)
+            pool = Pool(k, stride, "SAME")
+            x = mean_pool(x, k, stride) if kind == "avg" else max_pool(x, pool)
             return x if x.shape[-1] == self.filters else self._conv(x, 1, name)
         if kind == "conv1x":
             x = self._conv(x, (1, k), f"{name}_1", (1, stride))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from jaxnas.errors import InputError
-from jaxnas.networks import convolution
-from jaxnas.networks.convolution import Pool, Spec
+from jaxnas.networks import convolution, pooling, winograd
+from jaxnas.networks.convolution import Spec
+from jaxnas.networks.pooling import Pool
 from tests.helpers import quick_jit
 
 ROOT = jax.random.key(0)
@@ -82,10 +83,17 @@ def test_every_spec_agrees_with_xla(stride, padding, relu, pool):
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize(
-    ("shape", "filters"), [((4, 8, 8, 32), 32), ((3, 7, 5, 32), 40), ((5, 6, 9, 40), 32), ((2, 3, 3, 32), 32)]
+    ("shape", "filters"),
+    [
+        ((4, 8, 8, 32), 32),
+        ((2, 10, 14, 32), 32),
+        ((3, 7, 5, 32), 40),
+        ((5, 6, 9, 40), 32),
+        ((2, 3, 3, 32), 32),
+    ],
 )
 def test_tiles_agree_with_xla(shape, filters, padding, monkeypatch):
-    """Winograd's, over even and odd extents, in micro-batches of one image and of all."""
+    """Winograd's, where extents fill its tiles or not, in micro-batches of one image and of all."""
     given = parts(shape, 3, filters)
     spec = Spec("gemm", padding=padding, relu=True, pool=Pool(2, 2) if min(shape[1:3]) > 5 else None)
     assert convolution.is_tiled(*given[:2])
@@ -98,11 +106,27 @@ def test_tiles_agree_with_xla(shape, filters, padding, monkeypatch):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * float(jnp.abs(b).max()))
 
 
-def test_a_tile_by_hand():
-    """F(2 × 2, 3 × 3) of one channel: sums of nine neighbours, exact in these numbers."""
+@pytest.mark.parametrize("tile", [winograd.F2, winograd.F4], ids=["F2", "F4"])
+def test_a_tile_by_hand(tile):
+    """One channel: sums of nine neighbours."""
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    made = convolution._tiled_product(jnp.ones((3, 3, 1, 1)), ((0, 0), (0, 0)))(x)
-    np.testing.assert_array_equal(made[0, :, :, 0], [[45, 54], [81, 90]])
+    made = winograd.product(jnp.ones((3, 3, 1, 1)), ((0, 0), (0, 0)), tile)(x)
+    np.testing.assert_allclose(made[0, :, :, 0], [[45, 54], [81, 90]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("tile", [winograd.F2, winograd.F4], ids=["F2", "F4"])
+def test_the_transforms_make_a_convolution(tile):
+    """For each pair of unit vectors along a line, Aᵀ [(G g) ⊙ (Bᵀ d)] is what the sliding product is."""
+    for i, j in itertools.product(range(3), range(tile.m + 2)):
+        g, d = np.eye(3)[i], np.eye(tile.m + 2)[j]
+        made = tile.A @ ((tile.G @ g) * (tile.B @ d))
+        np.testing.assert_allclose(made, np.correlate(d, g, "valid"), atol=1e-6)
+
+
+def test_the_larger_tile_where_it_multiplies_less():
+    assert [winograd.cheaper(n, n).m for n in (1, 2, 3, 4, 6, 7, 8, 9, 10, 14, 28, 32)] == [
+        *(2, 2, 4, 4, 2, 4, 4, 4, 4, 4, 4, 4)
+    ]
 
 
 def test_what_is_computed_by_tiles():
@@ -169,16 +193,16 @@ def test_max_pooling(shape):
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     N, H, W, C = shape
     windows = x[:, : H // 2 * 2, : W // 2 * 2].reshape(N, H // 2, 2, W // 2, 2, C)
-    np.testing.assert_array_equal(convolution.max_pool(jnp.asarray(x)), windows.max(axis=(2, 4)))
+    np.testing.assert_array_equal(pooling.max_pool(jnp.asarray(x)), windows.max(axis=(2, 4)))
 
 
 @pytest.mark.parametrize("pool", POOLS[1:], ids=str)
 def test_a_tie_goes_to_the_first_maximum(pool):
     """All pixels equal: each window's gradient is at its first pixel that is no padding."""
     x = jnp.zeros((1, 7, 7, 1))
-    found = jax.grad(lambda x: convolution.max_pool(x, pool).sum())(x)[0, :, :, 0]
+    found = jax.grad(lambda x: pooling.max_pool(x, pool).sum())(x)[0, :, :, 0]
     (low, _), _ = jax.lax.padtype_to_pads((7, 7), (pool.window,) * 2, (pool.stride,) * 2, pool.padding)
-    count = convolution.max_pool(x, pool).shape[1]
+    count = pooling.max_pool(x, pool).shape[1]
     expected = np.zeros((7, 7))
     for i, j in itertools.product(range(count), repeat=2):
         expected[max(0, i * pool.stride - low), max(0, j * pool.stride - low)] += 1

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas.networks import convolution, layers
+from jaxnas.networks import layers
+from jaxnas.networks.pooling import Pool
 
 ROOT = jax.random.key(0)
 
@@ -21,7 +22,7 @@ def keys(n):
 def test_the_layers_are_those_of_flax(lowering):
     """The same parameters in flax's own convolution and dense layers give the same outputs."""
     x = jax.random.normal(ROOT, (2, 8, 8, 3))
-    block = layers.Conv(4, 3, lowering, pool=convolution.Pool())
+    block = layers.Conv(4, 3, lowering, pool=Pool())
     variables = block.init(jax.random.key(1), x)
     conv = nn.Conv(4, (3, 3)).apply(variables, x)
     with jax.numpy_rank_promotion("allow"):
