@@ -19,9 +19,9 @@ import numpy as np
 
 from jaxnas import report
 
-LAST = 50
+LAST, BUDGET = 50, 304  # trials
 SMALL = (
-    "--search.budget 304 --data.limit 600 --data.image-size 16 --trainer.epochs 2 --trainer.padding width "
+    f"--search.budget {BUDGET} --data.limit 600 --data.image-size 16 --trainer.epochs 2 --trainer.padding width "
     "--trainer.compile-gflops 1000 --space.image-size 16 --space.filters 8 16 32 --space.kernel 3 5 "
     "--space.pool 2,2 --space.dense 256 64 --space.depth 3"
 )
@@ -41,6 +41,8 @@ def search(task: str, controller: str, reward: str, seed: int, source: str, fold
         config = Path(__file__).parent.parent / f"configs/cnn_mdp_{task}_{controller}.toml"
         where = ["--folder", str(folder), "--search.name", run.name, "--search.seed", str(seed)]
         command = [*jaxnas, "search", str(config), *where, "--data.source", source, *flags]
+    elif len(report.read(run).trials["accuracy"]) >= BUDGET:
+        return run
     else:
         command = [*jaxnas, "resume", str(run)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
