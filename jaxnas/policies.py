@@ -131,7 +131,8 @@ def lstm(space: Space, *, units: int = 100, feedback: bool = True, critic: bool 
     def along(params: LSTMParams, arch: jax.Array) -> tuple[jax.Array, jax.Array]:
         if feedback:
             previous = jnp.concatenate([jnp.zeros(1, jnp.int32), arch[:-1]])
-            hidden = _recur(params, params.embedding[jnp.arange(T), previous].at[0].set(0.0))
+            embedded = params.embedding[jnp.arange(T), previous].at[0].set(0.0)
+            hidden = _recur(embedded @ params.inputs + params.gate_bias[None, :], params.recurrent)
         else:
             hidden = jnp.broadcast_to(start(params)[1], (T, U))
         logits = jnp.einsum("tu,tua->ta", hidden, params.kernel) + params.bias
@@ -153,28 +154,42 @@ def _cell(carry: tuple[jax.Array, jax.Array], gates: jax.Array) -> tuple[jax.Arr
     return memory, jax.nn.sigmoid(o) * jnp.tanh(memory)
 
 
-def _recur(params: LSTMParams, inputs: jax.Array) -> jax.Array:  # [T, U] → [T, U]
-    """The hidden states along known inputs, with a gradient that is quick.
+@jax.custom_vjp
+def _recur(given: jax.Array, recurrent: jax.Array) -> jax.Array:  # [T, 4U], [U, 4U] → [T, U]
+    """The hidden states along known inputs to the gates, with a gradient that is quick.
 
-    The gradient of the recurrent kernel summed up decision by decision inside the scan would take as long as
-    all else. So the scan holds that kernel fixed, and a term that is zero has its gradient: what the kernel
-    adds to the gates, from the states of a first pass, less itself.
+    Automatic differentiation sums the gradient of the recurrent kernel up decision by decision, which takes
+    as long as all else; here it is one product of matrices after the loop.
     """
-    zeros = jnp.zeros(inputs.shape[-1]), jnp.zeros(inputs.shape[-1])
-    fixed = jax.lax.stop_gradient(params.recurrent)
+    return _recur_forward(given, recurrent)[0]
 
-    def states(given: jax.Array) -> jax.Array:  # [T, 4U] → [T, U]
-        def step(carry: tuple[jax.Array, jax.Array], given: jax.Array) -> tuple[tuple, jax.Array]:
-            carry = _cell(carry, carry[1] @ fixed + given)
-            return carry, carry[1]
 
-        return jax.lax.scan(step, zeros, given)[1]
+def _recur_forward(given: jax.Array, recurrent: jax.Array) -> tuple[jax.Array, tuple]:
+    def step(carry: tuple[jax.Array, jax.Array], given: jax.Array) -> tuple[tuple, tuple]:
+        gates = carry[1] @ recurrent + given
+        after = _cell(carry, gates)
+        return after, (after[1], carry, gates)
 
-    given = inputs @ params.inputs + params.gate_bias[None, :]
-    first = states(jax.lax.stop_gradient(given))
-    before = jnp.concatenate([zeros[1][None], first[:-1]])
-    term = before @ params.recurrent
-    return states(given + (term - jax.lax.stop_gradient(term)))
+    start = jnp.zeros(recurrent.shape[0]), jnp.zeros(recurrent.shape[0])
+    hidden, before, gates = jax.lax.scan(step, start, given)[1]
+    return hidden, (before, gates, recurrent)
+
+
+def _recur_backward(residuals: tuple, d_hidden: jax.Array) -> tuple[jax.Array, jax.Array]:
+    before, gates, recurrent = residuals
+
+    def step(d_after: tuple[jax.Array, jax.Array], inputs: tuple) -> tuple[tuple, jax.Array]:
+        carry, gates, d_hidden = inputs
+        _, gradient = jax.vjp(_cell, carry, gates)
+        (d_memory, _), d_gates = gradient((d_after[0], d_after[1] + d_hidden))
+        return (d_memory, recurrent @ d_gates), d_gates
+
+    end = jax.tree.map(lambda x: jnp.zeros_like(x[0]), before)
+    d_gates = jax.lax.scan(step, end, (before, gates, d_hidden), reverse=True)[1]
+    return d_gates, before[1].T @ d_gates
+
+
+_recur.defvjp(_recur_forward, _recur_backward)
 
 
 def dense(space: Space, *, units: int = 35, critic: bool = False) -> Policy:

@@ -21,7 +21,8 @@ from jaxnas import report
 
 LAST, BUDGET = 50, 304  # trials
 SMALL = (
-    f"--search.budget {BUDGET} --data.limit 600 --data.image-size 16 --trainer.epochs 2 --trainer.padding width "
+    f"--search.budget {BUDGET} --data.limit 600 --data.image-size 16 --trainer.epochs 2 "
+    "--trainer.padding width "
     "--trainer.compile-gflops 1000 --space.image-size 16 --space.filters 8 16 32 --space.kernel 3 5 "
     "--space.pool 2,2 --space.dense 256 64 --space.depth 3"
 )
