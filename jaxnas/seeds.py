@@ -32,7 +32,7 @@ Arrays = dict[str, np.ndarray]
 
 # Searches that one program vectorizes: so many that their states fit the cache of a core, or a part of an
 # accelerator's memory. On a CPU more than `MOST` are no faster, and leave other cores without work.
-CACHE_BYTES = {"cpu": 3 * 2**20}
+CACHE_BYTES = {"cpu": 2**20}
 MEMORY_BYTES = 2**30
 MOST = {"cpu": 512}
 MOST_ELSEWHERE = 8192
