@@ -1,4 +1,4 @@
-"""The command line: search, resume, compare, sample, retrain, report, tabulate, list, cache.
+"""The command line: search, resume, compare, sample, retrain, export, predict, report, tabulate, list, cache.
 
 Bad input ends in one line on stderr and exit code 2; an interrupt in a saved run and exit code 128 + signal.
 """
@@ -24,6 +24,8 @@ EXAMPLES = {
     "compare": "jaxnas compare configs/compare_mock.toml --compare.seeds 50",
     "sample": "jaxnas sample checkpoints/quickstart -n 50",
     "retrain": "jaxnas retrain checkpoints/quickstart --top 5 --data.limit 500 --name small",
+    "export": "jaxnas export checkpoints/quickstart --trial 17",
+    "predict": "jaxnas predict checkpoints/quickstart digit.png --explain reasons.png",
     "report": "jaxnas report checkpoints/rlmednas_random checkpoints/rlmednas_masked",
     "tabulate": "jaxnas tabulate checkpoints/rlmednas_random checkpoints/rlmednas_masked --out measured.csv",
     "list": "jaxnas list controllers",
@@ -106,6 +108,24 @@ def _parser() -> argparse.ArgumentParser:
     retrain.add_argument("--cells", metavar="N", help="short for --network.cells: a deeper network")
     retrain.add_argument("--filters", metavar="F", help="short for --network.filters: a wider network")
     retrain.add_argument("--name", default="", help="of the results' folder, RUN/retrained-NAME")
+    export = command("export", "Write a trial of a run as a folder that runs without jaxnas.")
+    export.add_argument("run", type=Path, help="the run's folder")
+    export.add_argument(
+        "--trial", type=int, metavar="N", help="which one; trained again from its key (default: the best)"
+    )
+    export.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="by default RUN/best, RUN/exported/trial_N"
+    )
+    export.add_argument("--onnx", action="store_true", help="also write model.onnx")
+    predict = command("predict", "Classify image files by a network of a run; show its reasons.")
+    predict.add_argument("folder", type=Path, help="a run, its best/, or a folder of `jaxnas export`")
+    predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="an image file")
+    predict.add_argument(
+        "--explain",
+        type=Path,
+        metavar="FILE.png",
+        help="draw Grad-CAM over the images, else over correct and wrong validation images",
+    )
     report = command("report", "Compare runs: print a table, write figures.")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     report.add_argument("--out", type=Path, help="where the figures go; by default the first run's folder")
@@ -144,10 +164,11 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
     parent, name = Path(options.folder), settings.search.name
     named = any(word.split("=")[0] == "--search.name" for word in overrides)
     _free_folder(parent, name, named)
-    settings, searches = _searches(settings, config.build(settings))
+    parts = config.build(settings)
+    settings, searches = _searches(settings, parts)
     folder = _create(parent, name, named, searches)
     with run.owned(folder):
-        return _execute(settings, searches, folder)
+        return _execute(settings, searches, folder, parts)
 
 
 def _resume(options: argparse.Namespace, _: list[str]) -> int:
@@ -157,14 +178,15 @@ def _resume(options: argparse.Namespace, _: list[str]) -> int:
     environment.read(folder)
     with run.owned(folder):
         settings = _reopen(folder, [] if options.budget is None else ["--search.budget", str(options.budget)])
-        settings, searches = _searches(settings, config.build(settings))
+        parts = config.build(settings)
+        settings, searches = _searches(settings, parts)
         for each in searches:
             run.check_budget(folder / each.folder, each.stop.budget)
         if changes := environment.changes(folder):
             print(
                 f"jaxnas: {folder}: {', '.join(changes)}: results may differ in their bits", file=sys.stderr
             )
-        return _execute(settings, searches, folder)
+        return _execute(settings, searches, folder, parts)
 
 
 def _reopen(folder: Path, flags: list[str]) -> Any:
@@ -255,8 +277,8 @@ def _create(parent: Path, name: str, named: bool, searches: list[_One]) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _execute(settings: Any, searches: list[_One], folder: Path) -> int:
-    from jaxnas import progress, report, run
+def _execute(settings: Any, searches: list[_One], folder: Path, parts: Any) -> int:
+    from jaxnas import exporting, progress, report, run
 
     if settings.search.seeds > 1:
         return _execute_many(settings, searches[0], folder)
@@ -270,14 +292,22 @@ def _execute(settings: Any, searches: list[_One], folder: Path) -> int:
                     stop=each.stop,
                     text=each.text,
                     watch=display.update,
+                    keep=exporting.keeper(settings, parts, f"{folder.name}/{each.folder}".strip("/")),
                 )
             display.finish(summary)
+    if checked := exporting.checked(folder / "best", parts.dataset):
+        _tell(*checked)
     runs = [report.read(folder)]
     report.write(runs, folder)
     if len(searches) > 1:
         report.show(report.compare(runs))
     print(f"\nThe run lies in {folder}. Next: jaxnas report {shlex.quote(str(folder))}")
     return 0
+
+
+def _tell(agrees: bool, text: str) -> None:
+    """What the check of an exported network found."""
+    print(f"{'' if agrees else 'jaxnas: '}{text}", file=sys.stdout if agrees else sys.stderr)
 
 
 def _execute_many(settings: Any, one: _One, folder: Path) -> int:
@@ -353,7 +383,7 @@ def _sample(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
-    from jaxnas import config, data, environment, ledger, progress, retraining, run
+    from jaxnas import config, data, environment, exporting, ledger, progress, retraining, run
 
     if options.top < 1:
         raise InputError(f"--top: got {options.top}; it takes 1 or more")
@@ -380,6 +410,38 @@ def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
                 watch=counter.update,
             )
         progress.show_retrained(folder, rows)
+        if checked := exporting.retrained(folder, settings, dataset, rows):
+            _tell(*checked)
+    return 0
+
+
+def _export(options: argparse.Namespace, _: list[str]) -> int:
+    from jaxnas import environment, exporting, run
+
+    environment.read(options.run)
+    with run.owned(options.run):
+        path, agrees, text = exporting.execute(
+            options.run, _reopen(options.run, []), options.trial, options.out, onnx=options.onnx
+        )
+    _tell(agrees, text)
+    print(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
+    return 0 if agrees else 1
+
+
+def _predict(options: argparse.Namespace, _: list[str]) -> int:
+    from jaxnas.export import explain
+
+    if not options.images and options.explain is None:
+        raise InputError("predict: no image; it takes image files, or --explain FILE.png")
+    folder, classifier = explain.open_folder(options.folder)
+    if options.images:
+        images = explain.read(classifier, options.images)
+        probabilities = classifier.probabilities(classifier.outputs(images))
+        for path, each in zip(options.images, probabilities, strict=True):
+            print(f"{path}: {classifier.describe(each)}")
+    if options.explain is not None:
+        explain.write(options.explain, folder, classifier, options.images)
+        print(f"reasons: {options.explain}")
     return 0
 
 
@@ -458,6 +520,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "compare": _compare,
     "sample": _sample,
     "retrain": _retrain,
+    "export": _export,
+    "predict": _predict,
     "report": _report,
     "tabulate": _tabulate,
     "list": _list,

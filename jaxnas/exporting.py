@@ -1,9 +1,8 @@
 """Any trial of a run as a folder that runs without jaxnas; its weights are regained by training it again.
 
-    RUN/best/  the best trial, or RUN/exported/trial_000017/
+RUN/best/  the best trial, or RUN/exported/trial_000017/
 """
 
-import csv
 import dataclasses
 import json
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnas import config, environment, export, ledger, loop, tasks, training
+from jaxnas import checkpoint, config, environment, export, ledger, loop, tasks, training
 from jaxnas.errors import InputError
 from jaxnas.files import write_folder
 from jaxnas.types import OK, STATUS, Dataset, PyTree
@@ -25,13 +24,20 @@ def recipe_of(settings: config.Config, dataset: Dataset, run: str) -> export.Rec
         settings = dataclasses.replace(
             settings, network=dataclasses.replace(settings.network, lowering="xla")
         )
-    network = config.build(settings, dataset=dataset).network
-    assert network is not None
-    chosen = training.options_of(vars(settings.trainer))
-    trainer = training.make(network, dataset.task, None, len(dataset.train.images), 0.0, **chosen)
-    kept = {name: chosen[name] for name in ("mean", "std", "precision")}
+    parts = config.build(settings, dataset=dataset)
+    kept = {name: getattr(settings.trainer, name) for name in ("mean", "std", "precision")}
+    table = config.to_table(settings)["data"]
     return export.Recipe(
-        network, trainer.forward, dataset, **kept, data=config.to_table(settings)["data"], run=run
+        parts.network, trainer_of(settings, parts).forward, dataset, **kept, data=table, run=run
+    )
+
+
+def trainer_of(settings: config.Config, parts: config.Parts) -> training.Trainer:
+    """The trainer of a network alone, without its data."""
+    assert parts.network is not None and parts.dataset is not None
+    chosen = training.options_of(vars(settings.trainer))
+    return training.make(
+        parts.network, parts.dataset.task, None, len(parts.dataset.train.images), 0.0, **chosen
     )
 
 
@@ -51,8 +57,19 @@ def keeper(settings: config.Config, parts: config.Parts, run: str) -> Callable[.
     return keep
 
 
+def checked(best: Path, dataset: Dataset | None) -> tuple[bool, str] | None:
+    """As `export.check` of best/ of a run; None if that has been done, or there is no network."""
+    try:
+        metrics = json.loads((best / "metrics.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    if dataset is None or metrics.get("agreement") is not None:
+        return None
+    return export.check(best, dataset.validation.images, dataset.task)
+
+
 def execute(
-    folder: Path, settings: config.Config, trial: int | None, out: Path | None = None
+    folder: Path, settings: config.Config, trial: int | None, out: Path | None = None, *, onnx: bool = False
 ) -> tuple[Path, bool, str]:
     """Write a trial of the run in `folder` as a folder: its path, whether it agrees, what a person is told.
 
@@ -80,10 +97,48 @@ def execute(
     files = export.files(recipe_of(settings, parts.dataset, folder.resolve().name), child)
     best = folder / "best" if trial is None else folder / "exported" / f"trial_{trial:06}"
     path = out or best
+    if onnx:
+        raise InputError("--onnx: not yet")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_folder(path, files)
     agrees, said = export.check(path, parts.dataset.validation.images, parts.dataset.task)
     return path, agrees, said
+
+
+def retrained(
+    folder: Path, settings: config.Config, dataset: Dataset, rows: list[dict[str, str]]
+) -> tuple[bool, str] | None:
+    """best/ of a retraining in `folder`: the first network of its `rows`; None if it has no weights.
+
+    Returns whether it agrees with what jaxnas predicts, and what a person is told.
+    """
+    row = next((row for row in rows if row["trial"] and row["status"] == "ok"), None)
+    if row is None:
+        return None
+    parts = config.build(settings, dataset=dataset)
+    network, trainer = parts.network, trainer_of(settings, parts)
+    arch = parts.space.parse(row["architecture"])
+    structure, knobs = network.plan(arch)
+    like = jax.eval_shape(lambda key: network.init(key, structure, knobs), jax.random.key(0))
+    params = checkpoint.from_safetensors(folder / row["name"] / "weights.safetensors", like)
+    images = jax.numpy.asarray(dataset.validation.images)
+    predict = jax.jit(lambda params, x: trainer.predict(structure, {"network": knobs}, params, x))
+    names = tasks.NAMES[dataset.task]
+    measured = {name: row[f"validation_{name}"] for name in names} | {"params": row["params"]}
+    about = {
+        "trial": int(row["trial"]),
+        "space": parts.space.name,
+        "architecture": row["architecture"],
+        "arch": arch.tolist(),
+        "decisions": parts.space.decode(arch),
+        "reward": float(row["searched_reward"]),
+        "measures": {name: float(value) for name, value in measured.items() if value},
+    }
+    tested = {name: float(row[f"test_{name}"]) for name in names if row[f"test_{name}"]}
+    child = export.Child(about, params, np.asarray(predict(params, images)), tested)
+    run = f"{folder.resolve().parent.name}/{folder.name}"
+    write_folder(folder / "best", export.files(recipe_of(settings, dataset, run), child))
+    return export.check(folder / "best", dataset.validation.images, dataset.task)
 
 
 def row_of(folder: Path, rows: list[dict[str, str]], trial: int | None) -> dict[str, str]:

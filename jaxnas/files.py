@@ -28,7 +28,7 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """Make `path` a folder of exactly these files, in one step, whatever it held before.
 
     They are written to a folder beside it, flushed to disk, and the two names are exchanged. Where a system
-    cannot exchange names there are two renames: after a kill between them `repair` brings the old folder back.
+    cannot exchange names there are two renames; after a kill between them `repair` brings the old one back.
     """
     repair(path)
     fresh, old = _beside(path)

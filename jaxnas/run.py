@@ -123,9 +123,9 @@ def execute(
     """Run a search in `folder`, from its last checkpoint if it has one, until something ends it.
 
     The caller has the folder `owned`. `text`, if any, becomes config.toml once nothing is in the way of
-    going on; `watch` is told of finished rounds; `keep` makes the files of best/ where a best child has weights.
-    A last round that the budget cuts short is recorded but
-    not learned from, so that the run can be extended later as if the budget had always been larger.
+    going on; `watch` is told of finished rounds; `keep` makes the files of best/ where the best child has
+    weights. A last round that the budget cuts short is recorded but not learned from, so that the run can be
+    extended later as if the budget had always been larger.
 
     Raises:
       InputError: fewer trials are wanted than there are, or no checkpoint fits the search and the ledgers.
@@ -345,9 +345,14 @@ def _timing(search: loop.Search, round: int, rounds: int, seconds: float) -> dic
 
 
 def _write_best(
-    folder: Path, search: loop.Search, state: loop.SearchState, record: loop.Record, lane: int, keep: Keep | None
+    folder: Path,
+    search: loop.Search,
+    state: loop.SearchState,
+    record: loop.Record,
+    lane: int,
+    keep: Keep | None,
 ) -> None:
-    """best/: the architecture, its weights where the evaluator has any, and what `keep` adds; whole always."""
+    """best/: the architecture, and its weights where the evaluator has any, or what `keep` makes of them."""
     arch = np.asarray(record.arch[lane])
     about = {
         "trial": int(record.round) * search.controller.batch_size + lane,

@@ -48,9 +48,7 @@ def outputs_of(folder: Path, images: np.ndarray) -> np.ndarray:  # uint8 [N, H, 
         np.save(given, images)
         command = [sys.executable, "-c", CODE, str(folder.resolve()), str(given), str(made)]
         environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-        subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True, timeout=SECONDS
-        )
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=SECONDS)
         return np.load(made)
 
 

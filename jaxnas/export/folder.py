@@ -1,10 +1,11 @@
 """The files of `best/`: a trained network as a folder that runs without jaxnas.
 
-    architecture.json  metrics.json  weights.safetensors  validation.csv
-    model.stablehlo  predict.py  model.py  requirements.txt  README.md
+architecture.json  metrics.json  weights.safetensors  validation.csv
+model.stablehlo  predict.py  model.py  requirements.txt  README.md
 """
 
 import importlib.metadata
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -69,13 +70,18 @@ def files(recipe: Recipe, child: Child) -> dict[str, bytes]:
     }
     metrics = {
         "trial": child.about["trial"],
-        "validation": {name: measured[name] for name in names if name in measured},
+        "validation": {name: measured[name] for name in names if name in measured and name != "constant"},
         "test": child.tested,
         "params": measured.get("params"),
         "agreement": None,  # see `agreement`
     }
     facts = source.Facts(
-        about["architecture"], shape, dataset.num_outputs, recipe.mean, recipe.std, recipe.precision == "bfloat16"
+        about["architecture"],
+        shape,
+        dataset.num_outputs,
+        recipe.mean,
+        recipe.std,
+        recipe.precision == "bfloat16",
     )
     model = source.model(structure_knobs[0], facts)
     made = {
@@ -121,7 +127,8 @@ def readme(about: dict[str, Any], metrics: dict[str, Any], has_model: bool) -> s
     H, W, C = about["input_shape"]
     rows = [(split, metrics[split]) for split in ("validation", "test") if metrics[split]]
     measured = "\n".join(
-        f"- {split}: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items() if name != "constant")
+        f"- {split}: "
+        + ", ".join(f"{name} {value:.4f}" for name, value in found.items() if name != "constant")
         for split, found in rows
     )
     params = f"{metrics['params']:,.0f}" if metrics["params"] is not None else "?"
@@ -130,7 +137,8 @@ def readme(about: dict[str, Any], metrics: dict[str, Any], has_model: bool) -> s
     )
     return f"""# A network for {about["data"].get("source", "images")}
 
-Found by jaxnas, trial {about["trial"]} of run `{about["run"]}`: {params} parameters, images of {H} × {W} × {C}.
+Found by jaxnas: trial {about["trial"]} of run `{about["run"]}`, {params} parameters, for images of
+{H} × {W} × {C}.
 
     {about["architecture"]}
 
@@ -145,7 +153,7 @@ pip install -r requirements.txt
 python predict.py IMAGE…
 ```
 
-The versions in requirements.txt are those that wrote this folder; later ones of jax read `model.stablehlo` too.
+requirements.txt has the versions that wrote this folder; later ones of jax read `model.stablehlo` too.
 
 - `model.stablehlo`: weights and preprocessing included, uint8 images [N, {H}, {W}, {C}] → outputs, for any N,
   on a CPU, CUDA or a TPU; `predict.py` shows how it is called{of_model}
@@ -159,4 +167,6 @@ def _json(content: dict[str, Any]) -> bytes:
 
 
 def _outputs(outputs: np.ndarray) -> bytes:
-    return "".join(",".join(map(repr, row)) + "\n" for row in outputs.astype(float).tolist()).encode()
+    text = io.StringIO()
+    np.savetxt(text, outputs, fmt="%.9g", delimiter=",")  # enough for float32 to read back as it is
+    return text.getvalue().encode()

@@ -72,7 +72,7 @@ class Classifier:
         return np.concatenate([1 - positive, positive], axis=1) if task == "binary" else positive
 
     def describe(self, probabilities):
-        """Probabilities [classes] → a line such as "leaf 0.981, ground 0.019", the likeliest classes first."""
+        """Probabilities [classes] → a line such as "leaf 0.981, ground 0.019", the likeliest first."""
         order = range(len(probabilities))
         if self.about["task"] != "regression":
             order = np.argsort(-probabilities, kind="stable")[:5]

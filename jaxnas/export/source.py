@@ -13,7 +13,10 @@ from jaxnas.networks import chain
 from jaxnas.networks.cnn import Structure as CnnStructure
 from jaxnas.networks.nasnet import Structure as NasnetStructure
 
-HOOK = ['x = self.perturb("maps", x)  # the last feature maps, for Grad-CAM', 'self.sow("intermediates", "maps", x)']
+HOOK = [
+    'x = self.perturb("maps", x)  # the last feature maps, for Grad-CAM',
+    'self.sow("intermediates", "maps", x)',
+]
 LONGEST = 108  # characters of a line of notation
 ACTIVATIONS = {"relu": "nn.relu({})", "elu": "nn.elu({})", "none": "{}"}
 
@@ -88,7 +91,7 @@ def _file(facts: Facts, body: Body) -> str:
     rounded = ".astype(jnp.bfloat16)" if facts.bfloat16 else ""
     notation = f"{facts.notation}\n\n" if len(facts.notation) <= LONGEST else ""  # architecture.json has it
     jax_import = "import jax\n" if facts.bfloat16 else ""
-    return f'''"""A network that jaxnas found, in plain Flax; its weights are in weights.safetensors beside this file.
+    return f'''"""A network that jaxnas found, in plain Flax; its weights are in weights.safetensors beside it.
 
 {notation}    from model import Model, load, preprocess
     logits = Model().apply(load(), preprocess(images))

@@ -53,7 +53,9 @@ def of_cnn(s: Structure, hook: list[str]) -> Body:
             if layer.norm != "none":
                 lines.append(f"x = {made}")
                 made = NORMS[layer.norm].format(f'name="{at}_norm"')
-            lines.append(f"x = {made}" if layer.activation == "none" else f"x = nn.{layer.activation}({made})")
+            lines.append(
+                f"x = {made}" if layer.activation == "none" else f"x = nn.{layer.activation}({made})"
+            )
             if layer.attention != "none":
                 lines.append(f'x = {HELPERS[layer.attention][0]}(x, "{at}_attention")')
             if layer.skip:
@@ -63,7 +65,9 @@ def of_cnn(s: Structure, hook: list[str]) -> Body:
                 lines.append(f"x = x + {other}")
             lines += hook if convolutions[-1:] == [i] else []
         channels.append(layer.width if layer.width and layer.kind in ("C", "FC") else channels[-1])
-    lines.append(f'x = nn.Dense({s.num_outputs}, name="head")({"x" if flat else "x.reshape(x.shape[0], -1)"})')
+    lines.append(
+        f'x = nn.Dense({s.num_outputs}, name="head")({"x" if flat else "x.reshape(x.shape[0], -1)"})'
+    )
     used = {layer.attention for layer in s.layers} & set(HELPERS)
     helpers = "\n".join(HELPERS[name][1].format(reduction=REDUCTION) for name in sorted(used))
     return Body(f"\n{helpers}" if helpers else "", lines, True)

@@ -22,7 +22,7 @@ def match(x, like, F, name):
     even = conv(x, F // 2, (1, 1), f"{name}_even", 2)
     return jnp.concatenate([even, conv(below, F - F // 2, (1, 1), f"{name}_odd", 2)], -1)
 '''
-SEPARABLE = '''
+SEPARABLE = """
 
 def sep(x, F, k, name, stride=1):
     for part, s in ((f"{name}_1", stride), (f"{name}_2", 1)):
@@ -31,8 +31,8 @@ def sep(x, F, k, name, stride=1):
         x = nn.Dense(F, use_bias=False, name=f"{part}_pointwise")(x)
         x = nn.BatchNorm(use_running_average=True, name=f"{part}_norm")(x)
     return x
-'''
-CELL = '''
+"""
+CELL = """
 
 class Cell(nn.Module):
     filters: int
@@ -43,16 +43,16 @@ class Cell(nn.Module):
         F, (h, before) = self.filters, at
 {lines}
         return (jnp.concatenate(made, -1), h), None
-'''
-LOAD = '''flat = {}
+"""
+LOAD = """flat = {}
     for name, value in load_file(path).items():
         name = name.replace("/norm/", "_norm/").replace("wise", "wise/kernel")
         name = name.replace("/depthwise", "_depthwise").replace("/pointwise", "_pointwise")
         flat[name] = value[..., None, :] if "depthwise" in name else value
-    params = unflatten_dict(flat, sep="/")'''
-SCAN = '''
+    params = unflatten_dict(flat, sep="/")"""
+SCAN = """
 CELLS = nn.scan(Cell, {{"params": 0, "batch_stats": 0}}, split_rngs={{"params": True}}, length={length})
-'''
+"""
 
 
 def of_nasnet(s: Structure, hook: list[str]) -> Body:

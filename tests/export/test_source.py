@@ -94,13 +94,22 @@ def test_cnn_with_everything_at_once(tmp_path):
     )
     network = networks.cnn(space, (8, 8, 1), 3)
     text = check(tmp_path, space, network, arch, (8, 8, 1))
-    assert all(word in text for word in ("squeeze_excite", "self_attention", "_skip", "BatchNorm", "LayerNorm"))
+    assert all(
+        word in text for word in ("squeeze_excite", "self_attention", "_skip", "BatchNorm", "LayerNorm")
+    )
 
 
 @pytest.mark.parametrize("number", range(2))
 def test_nasnet_with_every_operation(number, tmp_path):
     network = networks.nasnet(EVERY_OPERATION, (8, 8, 1), 3, cells=1, filters=4, reductions=1)
-    check(tmp_path, EVERY_OPERATION, network, random_archs(EVERY_OPERATION, 2, seed=3)[number], (8, 8, 1), seed=number)
+    check(
+        tmp_path,
+        EVERY_OPERATION,
+        network,
+        random_archs(EVERY_OPERATION, 2, seed=3)[number],
+        (8, 8, 1),
+        seed=number,
+    )
 
 
 def test_nasnet_with_cells_in_a_loop(tmp_path):
