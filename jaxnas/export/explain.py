@@ -23,7 +23,7 @@ def open_folder(folder: Path) -> tuple[Path, Classifier]:
         if (at / "model.stablehlo").exists():
             try:
                 return at, Classifier(at)
-            except (OSError, ValueError, KeyError, ImportError) as error:
+            except Exception as error:  # jax raises anything on a damaged file
                 raise InputError(
                     f"{at}: cannot be loaded ({error}); write it anew by `jaxnas export`"
                 ) from None

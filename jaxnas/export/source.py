@@ -91,7 +91,7 @@ def _file(facts: Facts, body: Body) -> str:
     rounded = ".astype(jnp.bfloat16)" if facts.bfloat16 else ""
     notation = f"{facts.notation}\n\n" if len(facts.notation) <= LONGEST else ""  # architecture.json has it
     jax_import = "import jax\n" if facts.bfloat16 else ""
-    return f'''"""A network that jaxnas found, in plain Flax; its weights are in weights.safetensors beside it.
+    return f'''"""A network that jaxnas found, in plain Flax, whose weights are in weights.safetensors.
 
 {notation}    from model import Model, load, preprocess
     logits = Model().apply(load(), preprocess(images))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import checkpoint, networks, spaces
+from jaxnas import checkpoint, networks, spaces, training
 from jaxnas.export import source
 from tests.helpers import SPACES, quick_jit, random_archs
 from tests.spaces.test_cnn import EVERYTHING
@@ -56,6 +56,35 @@ def check(folder, space, network, arch, shape, outputs=3, seed=0):
     return text
 
 
+@pytest.mark.parametrize("family", ["blocks", "cnn"])
+def test_activations_in_half_the_bytes(family, tmp_path):
+    """As in training: weights are rounded with them, statistics are not."""
+    if family == "blocks":
+        space = spaces.blocks(filters=(4,))
+        notation = "C(4,3) P(2,2) D(0.1) SM"
+    else:
+        space = spaces.cnn(**EVERYTHING)
+        notation = "learning_rate=0.01 - batch_size=8 - optimizer=adam - weight_decay=0.0 - "
+        notation += "C(4,3,1)+batch-norm - C(8,1,1)+layer-norm - SM()"
+    network = networks.REGISTRY[family](space, (8, 8, 1), 3, lowering="xla")
+    trainer = training.make(network, "multiclass", None, 10, 0.0, mean=0.25, std=0.5, precision="bfloat16")
+    structure, knobs = network.plan(space.parse(notation))
+    params = trained_like(
+        jax.eval_shape(lambda key: network.init(key, structure, knobs), jax.random.key(0)), 0
+    )
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
+    wanted = quick_jit(lambda p, x: trainer.forward(structure, {"network": knobs}, p, x))(params, images)
+    found, _ = generated(tmp_path, notation, structure, params, (8, 8, 1), 3, bfloat16=True)
+    variables, x = found["load"](), found["preprocess"](images)
+    dtypes = {name: {leaf.dtype.name for leaf in jax.tree.leaves(v)} for name, v in variables.items()}
+    assert (x.dtype, dtypes["params"]) == (jnp.bfloat16, {"bfloat16"})
+    assert dtypes.get("batch_stats", {"float32"}) == {"float32"}
+    with jax.numpy_dtype_promotion("standard"):
+        logits = quick_jit(lambda v, x: found["Model"]().apply(v, x))(variables, x)
+    assert logits.dtype == wanted.dtype == jnp.float32
+    np.testing.assert_allclose(logits, wanted, atol=0.02 * float(np.abs(wanted).max()))
+
+
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("name", ["two_blocks", "metaqnn", "cnn_mdp"])
 def test_chains(name, number, tmp_path):
@@ -78,11 +107,11 @@ def test_chains_of_the_presets(preset, notation, tmp_path):
     assert "perturb" in check(tmp_path, space, network, space.parse(notation), (12, 12, 1))
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(5))
 def test_cnn(number, tmp_path):
     space = spaces.cnn(**EVERYTHING)
     network = networks.cnn(space, (8, 8, 1), 3)
-    check(tmp_path, space, network, random_archs(space, 8, seed=2)[number], (8, 8, 1), seed=number)
+    check(tmp_path, space, network, random_archs(space, 5, seed=2)[number], (8, 8, 1), seed=number)
 
 
 def test_cnn_with_everything_at_once(tmp_path):
@@ -99,17 +128,10 @@ def test_cnn_with_everything_at_once(tmp_path):
     )
 
 
-@pytest.mark.parametrize("number", range(2))
-def test_nasnet_with_every_operation(number, tmp_path):
-    network = networks.nasnet(EVERY_OPERATION, (8, 8, 1), 3, cells=1, filters=4, reductions=1)
-    check(
-        tmp_path,
-        EVERY_OPERATION,
-        network,
-        random_archs(EVERY_OPERATION, 2, seed=3)[number],
-        (8, 8, 1),
-        seed=number,
-    )
+def test_nasnet_with_many_operations(tmp_path):
+    space, arch = EVERY_OPERATION, random_archs(EVERY_OPERATION, 2, seed=3)[1]
+    network = networks.nasnet(space, (8, 8, 1), 3, cells=1, filters=4, reductions=1)
+    check(tmp_path, space, network, arch, (8, 8, 1))
 
 
 def test_nasnet_with_cells_in_a_loop(tmp_path):
