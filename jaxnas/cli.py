@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, text: str, **settings: Any) -> argparse.ArgumentParser:
         epilog = f"example: {EXAMPLES[name]}"
         return commands.add_parser(
-            name, help=text, description=text, epilog=epilog, allow_abbrev=False, **settings
+            name, help=text.split(". ")[0], description=text, epilog=epilog, allow_abbrev=False, **settings
         )
 
     search = command("search", "Run the search that a configuration describes.", add_help=False)
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--out", type=Path, metavar="FOLDER", help="by default RUN/best, RUN/exported/trial_N"
     )
-    export.add_argument("--onnx", action="store_true", help="also write model.onnx")
+    export.add_argument("--onnx", action="store_true", help="not possible yet; says why")
     predict = command("predict", "Classify image files by a network of a run; show its reasons.")
     predict.add_argument("folder", type=Path, help="a run, its best/, or a folder of `jaxnas export`")
     predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="an image file")
@@ -164,11 +164,10 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
     parent, name = Path(options.folder), settings.search.name
     named = any(word.split("=")[0] == "--search.name" for word in overrides)
     _free_folder(parent, name, named)
-    parts = config.build(settings)
-    settings, searches = _searches(settings, parts)
+    settings, searches = _searches(settings, config.build(settings))
     folder = _create(parent, name, named, searches)
     with run.owned(folder):
-        return _execute(settings, searches, folder, parts)
+        return _execute(settings, searches, folder)
 
 
 def _resume(options: argparse.Namespace, _: list[str]) -> int:
@@ -178,15 +177,14 @@ def _resume(options: argparse.Namespace, _: list[str]) -> int:
     environment.read(folder)
     with run.owned(folder):
         settings = _reopen(folder, [] if options.budget is None else ["--search.budget", str(options.budget)])
-        parts = config.build(settings)
-        settings, searches = _searches(settings, parts)
+        settings, searches = _searches(settings, config.build(settings))
         for each in searches:
             run.check_budget(folder / each.folder, each.stop.budget)
         if changes := environment.changes(folder):
             print(
                 f"jaxnas: {folder}: {', '.join(changes)}: results may differ in their bits", file=sys.stderr
             )
-        return _execute(settings, searches, folder, parts)
+        return _execute(settings, searches, folder)
 
 
 def _reopen(folder: Path, flags: list[str]) -> Any:
@@ -213,11 +211,12 @@ class _One(NamedTuple):
     search: Any
     seed: int
     stop: Any
+    keeper: Any  # of best/
 
 
 def _searches(settings: Any, parts: Any) -> tuple[Any, list[_One]]:
     """The settings, with a chunk where there are many searches, and the searches of a run."""
-    from jaxnas import config, controllers, loop, run, seeds
+    from jaxnas import config, controllers, exporting, loop, run, seeds
 
     seed, stop = settings.search.seed, run.Stop(settings.search.budget, **vars(settings.search.stop))
     if stop.accuracy is not None and "accuracy" not in parts.evaluator.measures:
@@ -231,14 +230,15 @@ def _searches(settings: Any, parts: Any) -> tuple[Any, list[_One]]:
         if not settings.search.chunk:
             chunk = seeds.chunk_of(search)
             settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, chunk=chunk))
-    searches = [_One("", config.dump(settings), search, seed, stop)]
+    keeper = exporting.keeper(settings, parts)
+    searches = [_One("", config.dump(settings), search, seed, stop, keeper)]
     if settings.search.twin:
         B = parts.controller.batch_size
         random = controllers.random(parts.space, batch_size=B)
         random = config.resampling(settings, parts.space, random)
         twin = loop.make(parts.space, random, parts.evaluator, parts.reward, parts.rejected)
         searches.append(
-            _One("twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget))
+            _One("twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget), keeper)
         )
     return settings, searches
 
@@ -277,8 +277,8 @@ def _create(parent: Path, name: str, named: bool, searches: list[_One]) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _execute(settings: Any, searches: list[_One], folder: Path, parts: Any) -> int:
-    from jaxnas import exporting, progress, report, run
+def _execute(settings: Any, searches: list[_One], folder: Path) -> int:
+    from jaxnas import progress, report, run
 
     if settings.search.seeds > 1:
         return _execute_many(settings, searches[0], folder)
@@ -292,10 +292,10 @@ def _execute(settings: Any, searches: list[_One], folder: Path, parts: Any) -> i
                     stop=each.stop,
                     text=each.text,
                     watch=display.update,
-                    keep=exporting.keeper(settings, parts, f"{folder.name}/{each.folder}".strip("/")),
+                    keep=each.keeper.keep,
                 )
             display.finish(summary)
-    if checked := exporting.checked(folder / "best", parts.dataset):
+    if checked := searches[0].keeper.check(folder):
         _tell(*checked)
     runs = [report.read(folder)]
     report.write(runs, folder)
@@ -418,10 +418,15 @@ def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
 def _export(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnas import environment, exporting, run
 
+    if options.onnx:
+        raise InputError(
+            "--onnx: not possible yet: jax2onnx, the converter, takes orbax-checkpoint below 0.11.37 and jaxnas "
+            "0.12 or later; convert model.py by `pip install --no-deps jax2onnx`, elsewhere"
+        )
     environment.read(options.run)
     with run.owned(options.run):
         path, agrees, text = exporting.execute(
-            options.run, _reopen(options.run, []), options.trial, options.out, onnx=options.onnx
+            options.run, _reopen(options.run, []), options.trial, options.out
         )
     _tell(agrees, text)
     print(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}")

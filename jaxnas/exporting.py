@@ -7,19 +7,19 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxnas import checkpoint, config, environment, export, ledger, loop, tasks, training
+from jaxnas import checkpoint, config, environment, export, ledger, loop, run, tasks, training
 from jaxnas.errors import InputError
 from jaxnas.files import write_folder
 from jaxnas.types import OK, STATUS, Dataset, PyTree
 
 
-def recipe_of(settings: config.Config, dataset: Dataset, run: str) -> export.Recipe:
-    """How networks of a run become folders; `run` is its name."""
+def recipe_of(settings: config.Config, dataset: Dataset, name: str) -> export.Recipe:
+    """How networks of a run of that name become folders."""
     if hasattr(settings.network, "lowering"):
         settings = dataclasses.replace(
             settings, network=dataclasses.replace(settings.network, lowering="xla")
@@ -28,7 +28,7 @@ def recipe_of(settings: config.Config, dataset: Dataset, run: str) -> export.Rec
     kept = {name: getattr(settings.trainer, name) for name in ("mean", "std", "precision")}
     table = config.to_table(settings)["data"]
     return export.Recipe(
-        parts.network, trainer_of(settings, parts).forward, dataset, **kept, data=table, run=run
+        parts.network, trainer_of(settings, parts).forward, dataset, **kept, data=table, run=name
     )
 
 
@@ -41,35 +41,39 @@ def trainer_of(settings: config.Config, parts: config.Parts) -> training.Trainer
     )
 
 
-def keeper(settings: config.Config, parts: config.Parts, run: str) -> Callable[..., dict[str, bytes]] | None:
-    """What `run.execute` takes as `keep`: (about, weights, outputs) → the files of best/.
+class Keeper(NamedTuple):
+    """What makes best/ of a search, and checks it."""
 
-    None where nothing is trained.
-    """
+    keep: run.Keep | None  # what `run.execute` takes; None where nothing is trained
+    check: Callable[
+        [Path], tuple[bool, str] | None
+    ]  # a run's folder → as `export.check`, once its search ended
+
+
+def keeper(settings: config.Config, parts: config.Parts) -> Keeper:
+    """Of the searches of a run. A check that has been done, or of a folder without a network, gives None."""
     if parts.dataset is None:
-        return None
+        return Keeper(None, lambda folder: None)
     dataset, made = parts.dataset, []
 
-    def keep(about: dict[str, Any], params: PyTree, outputs: np.ndarray | None) -> dict[str, bytes]:
-        made[:] = made or [recipe_of(settings, dataset, run)]
-        return export.files(made[0], export.Child(about, params, outputs))
+    def keep(folder: Path, about: dict[str, Any], params: PyTree, outputs: Any) -> dict[str, bytes]:
+        made[:] = made or [recipe_of(settings, dataset, "")]
+        return export.files(made[0]._replace(run=folder.resolve().name), export.Child(about, params, outputs))
 
-    return keep
+    def check(folder: Path) -> tuple[bool, str] | None:
+        try:
+            metrics = json.loads((folder / "best" / "metrics.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        if metrics.get("agreement") is not None:
+            return None
+        return export.check(folder / "best", dataset.validation.images, dataset.task)
 
-
-def checked(best: Path, dataset: Dataset | None) -> tuple[bool, str] | None:
-    """As `export.check` of best/ of a run; None if that has been done, or there is no network."""
-    try:
-        metrics = json.loads((best / "metrics.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    if dataset is None or metrics.get("agreement") is not None:
-        return None
-    return export.check(best, dataset.validation.images, dataset.task)
+    return Keeper(keep, check)
 
 
 def execute(
-    folder: Path, settings: config.Config, trial: int | None, out: Path | None = None, *, onnx: bool = False
+    folder: Path, settings: config.Config, trial: int | None, out: Path | None = None
 ) -> tuple[Path, bool, str]:
     """Write a trial of the run in `folder` as a folder: its path, whether it agrees, what a person is told.
 
@@ -97,8 +101,6 @@ def execute(
     files = export.files(recipe_of(settings, parts.dataset, folder.resolve().name), child)
     best = folder / "best" if trial is None else folder / "exported" / f"trial_{trial:06}"
     path = out or best
-    if onnx:
-        raise InputError("--onnx: not yet")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_folder(path, files)
     agrees, said = export.check(path, parts.dataset.validation.images, parts.dataset.task)
@@ -136,8 +138,8 @@ def retrained(
     }
     tested = {name: float(row[f"test_{name}"]) for name in names if row[f"test_{name}"]}
     child = export.Child(about, params, np.asarray(predict(params, images)), tested)
-    run = f"{folder.resolve().parent.name}/{folder.name}"
-    write_folder(folder / "best", export.files(recipe_of(settings, dataset, run), child))
+    name = f"{folder.resolve().parent.name}/{folder.name}"
+    write_folder(folder / "best", export.files(recipe_of(settings, dataset, name), child))
     return export.check(folder / "best", dataset.validation.images, dataset.task)
 
 

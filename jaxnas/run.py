@@ -26,8 +26,8 @@ from jaxnas.errors import InputError
 from jaxnas.files import repair, write_folder
 from jaxnas.types import OK, PyTree
 
-# (what best/architecture.json says, weights, outputs on the validation split) → all files of best/
-Keep = Callable[[dict[str, Any], PyTree, np.ndarray | None], dict[str, bytes]]
+# (folder, what best/architecture.json says, weights, outputs on the validation split) → the files of best/
+Keep = Callable[[Path, dict[str, Any], PyTree, np.ndarray | None], dict[str, bytes]]
 
 
 class Stop(NamedTuple):
@@ -372,7 +372,7 @@ def _write_best(
         if keep is not None:
             outputs = evaluator.outputs(state.evaluator, lane) if evaluator.outputs else None
             try:
-                files = keep(about, weights, outputs)
+                files = keep(folder, about, weights, outputs)
             except Exception as error:  # an export is no reason to lose a search
                 print(f"jaxnas: {folder / 'best'}: not exported: {error}", file=sys.stderr)
     write_folder(folder / "best", files)

@@ -696,6 +696,7 @@ def test_export_and_predict(capsys):
         f"test: accuracy {float(row['test_accuracy']):.4f}" in (run / "retrained/best/README.md").read_text()
     )
     assert_refused(capsys, "export", run, "--trial", "99", match="--trial: got 99; ")
+    assert_refused(capsys, "export", run, "--onnx", match="--onnx: not possible yet: jax2onnx")
     assert_refused(capsys, "export", "nowhere", match="nowhere: no run is here")
     assert_refused(
         capsys, "predict", run, match="predict: no image; it takes image files, or --explain FILE.png"

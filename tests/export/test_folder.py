@@ -48,7 +48,7 @@ def searched(tmp_path_factory):
     (folder / "config.toml").write_text(TEXT)
     settings = config.load(folder / "config.toml")
     parts = config.build(settings)
-    keep = exporting.keeper(settings, parts, "small")
+    keep = exporting.keeper(settings, parts).keep
     run.execute(folder, loop.make(*parts[:5]), seed=1, stop=run.Stop(6), keep=keep)
     (folder / "environment.json").write_text(json.dumps(environment.describe()))
     return folder, settings, parts
@@ -80,12 +80,14 @@ def test_the_files_of_best(searched):
 
 
 def test_it_agrees_in_a_fresh_process(searched, tmp_path, monkeypatch):
-    folder, _, parts = searched
+    folder, settings, parts = searched
     shutil.copytree(folder / "best", tmp_path / "best")
-    agrees, text = exporting.checked(tmp_path / "best", parts.dataset)
+    check = exporting.keeper(settings, parts).check
+    assert check(tmp_path / "nothing") is None
+    agrees, text = check(tmp_path)
     assert agrees and "100.00% of 120 validation predictions" in text
     assert json.loads((tmp_path / "best" / "metrics.json").read_text())["agreement"] == 1.0
-    assert exporting.checked(tmp_path / "best", parts.dataset) is None  # it has been
+    assert check(tmp_path) is None  # it has been
     # What disagrees, and what does not run, is told; nothing is raised.
     outputs = np.loadtxt(tmp_path / "best" / "validation.csv", delimiter=",")
     monkeypatch.setattr(agreement, "outputs_of", lambda folder, images: outputs)
@@ -173,7 +175,7 @@ def test_predict_py_runs_by_itself(searched, tmp_path):
 def test_a_failed_export_does_not_end_the_search(searched, tmp_path, capsys):
     _, _, parts = searched
 
-    def keep(about, params, outputs):
+    def keep(folder, about, params, outputs):
         raise RuntimeError("no export today")
 
     run.execute(tmp_path, loop.make(*parts[:5]), seed=1, stop=run.Stop(3), keep=keep)
