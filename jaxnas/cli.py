@@ -420,8 +420,8 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
 
     if options.onnx:
         raise InputError(
-            "--onnx: not possible yet: jax2onnx, the converter, takes orbax-checkpoint below 0.11.37 and jaxnas "
-            "0.12 or later; convert model.py by `pip install --no-deps jax2onnx`, elsewhere"
+            "--onnx: not possible yet: the converter, jax2onnx, takes orbax-checkpoint below 0.11.37, jaxnas "
+            "takes 0.12 or later; use model.stablehlo, or convert model.py in an environment of its own"
         )
     environment.read(options.run)
     with run.owned(options.run):

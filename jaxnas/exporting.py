@@ -25,6 +25,7 @@ def recipe_of(settings: config.Config, dataset: Dataset, name: str) -> export.Re
             settings, network=dataclasses.replace(settings.network, lowering="xla")
         )
     parts = config.build(settings, dataset=dataset)
+    assert parts.network is not None
     kept = {name: getattr(settings.trainer, name) for name in ("mean", "std", "precision")}
     table = config.to_table(settings)["data"]
     return export.Recipe(
@@ -119,6 +120,7 @@ def retrained(
         return None
     parts = config.build(settings, dataset=dataset)
     network, trainer = parts.network, trainer_of(settings, parts)
+    assert network is not None
     arch = parts.space.parse(row["architecture"])
     structure, knobs = network.plan(arch)
     like = jax.eval_shape(lambda key: network.init(key, structure, knobs), jax.random.key(0))

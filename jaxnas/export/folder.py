@@ -53,7 +53,7 @@ def files(recipe: Recipe, child: Child) -> dict[str, bytes]:
     Raises:
       InputError: `flatbuffers`, which jax.export writes with, is not installed.
     """
-    dataset, structure_knobs = recipe.dataset, recipe.network.plan(np.asarray(child.about["arch"]))
+    dataset, (structure, knobs) = recipe.dataset, recipe.network.plan(np.asarray(child.about["arch"]))
     shape, measured = dataset.train.images.shape[1:], child.about["measures"]
     names = tasks.NAMES[dataset.task]
     about = {
@@ -83,12 +83,12 @@ def files(recipe: Recipe, child: Child) -> dict[str, bytes]:
         recipe.std,
         recipe.precision == "bfloat16",
     )
-    model = source.model(structure_knobs[0], facts)
+    model = source.model(structure, facts)
     made = {
         "architecture.json": _json(about),
         "metrics.json": _json(metrics),
         "weights.safetensors": checkpoint.to_safetensors(child.params, {"trial": str(about["trial"])}),
-        "model.stablehlo": stablehlo(recipe.forward, *structure_knobs, child.params, shape),
+        "model.stablehlo": stablehlo(recipe.forward, structure, knobs, child.params, shape),
         "predict.py": Path(__file__).with_name("predict.py").read_bytes(),
         "requirements.txt": requirements().encode(),
         "README.md": readme(about, metrics, model is not None).encode(),
@@ -114,7 +114,7 @@ def stablehlo(
 
     (b,) = jax.export.symbolic_shape("b")
     exported = jax.export.export(jax.jit(call), platforms=PLATFORMS)
-    return exported(jax.ShapeDtypeStruct((b, *shape), jnp.uint8)).serialize()
+    return bytes(exported(jax.ShapeDtypeStruct((b, *shape), jnp.uint8)).serialize())
 
 
 def requirements() -> str:

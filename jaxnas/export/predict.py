@@ -25,7 +25,7 @@ class Classifier:
     def __init__(self, folder):
         folder = Path(folder)
         self.about = json.loads((folder / "architecture.json").read_text("utf-8"))
-        self.call = export.deserialize((folder / "model.stablehlo").read_bytes()).call
+        self.call = export.deserialize(bytearray((folder / "model.stablehlo").read_bytes())).call
 
     def read(self, path):
         """An image file as the network takes it, uint8 [H, W, C]: as the training images were read.
