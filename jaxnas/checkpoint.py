@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from orbax.checkpoint import v1 as ocp
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from jaxnas.errors import InputError
@@ -105,6 +107,21 @@ def to_safetensors(params: PyTree, metadata: dict[str, str]) -> bytes:
         _name(path): np.ascontiguousarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
     return save_arrays(flat, metadata)
+
+
+def from_safetensors(path: Path, like: PyTree) -> PyTree:
+    """The inverse of `to_safetensors`: a tree of the structure and shapes of `like`.
+
+    Raises:
+      InputError: the file is missing or damaged, or has other arrays.
+    """
+    try:
+        flat = load_arrays(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    if {name: array.shape for name, array in flat.items()} != _shapes(like):
+        raise InputError(f"{path}: its arrays are not those of the network")
+    return jax.tree_util.tree_map_with_path(lambda at, _: flat[_name(at)], like)
 
 
 def digest(tree: PyTree) -> str:

@@ -1,4 +1,4 @@
-"""The command line: search, resume, compare, sample, retrain, report, tabulate, list, cache.
+"""The command line: search, resume, compare, sample, retrain, export, predict, report, tabulate, list, cache.
 
 Bad input ends in one line on stderr and exit code 2; an interrupt in a saved run and exit code 128 + signal.
 """
@@ -24,6 +24,8 @@ EXAMPLES = {
     "compare": "jaxnas compare configs/compare_mock.toml --compare.seeds 50",
     "sample": "jaxnas sample checkpoints/quickstart -n 50",
     "retrain": "jaxnas retrain checkpoints/quickstart --top 5 --data.limit 500 --name small",
+    "export": "jaxnas export checkpoints/quickstart --trial 17",
+    "predict": "jaxnas predict checkpoints/quickstart digit.png --explain reasons.png",
     "report": "jaxnas report checkpoints/rlmednas_random checkpoints/rlmednas_masked",
     "tabulate": "jaxnas tabulate checkpoints/rlmednas_random checkpoints/rlmednas_masked --out measured.csv",
     "list": "jaxnas list controllers",
@@ -67,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, text: str, **settings: Any) -> argparse.ArgumentParser:
         epilog = f"example: {EXAMPLES[name]}"
         return commands.add_parser(
-            name, help=text, description=text, epilog=epilog, allow_abbrev=False, **settings
+            name, help=text.split(". ")[0], description=text, epilog=epilog, allow_abbrev=False, **settings
         )
 
     search = command("search", "Run the search that a configuration describes.", add_help=False)
@@ -106,6 +108,24 @@ def _parser() -> argparse.ArgumentParser:
     retrain.add_argument("--cells", metavar="N", help="short for --network.cells: a deeper network")
     retrain.add_argument("--filters", metavar="F", help="short for --network.filters: a wider network")
     retrain.add_argument("--name", default="", help="of the results' folder, RUN/retrained-NAME")
+    export = command("export", "Write a trial of a run as a folder that runs without jaxnas.")
+    export.add_argument("run", type=Path, help="the run's folder")
+    export.add_argument(
+        "--trial", type=int, metavar="N", help="which one; trained again from its key (default: the best)"
+    )
+    export.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="by default RUN/best, RUN/exported/trial_N"
+    )
+    export.add_argument("--onnx", action="store_true", help="not possible yet; says why")
+    predict = command("predict", "Classify image files by a network of a run; show its reasons.")
+    predict.add_argument("folder", type=Path, help="a run, its best/, or a folder of `jaxnas export`")
+    predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="an image file")
+    predict.add_argument(
+        "--explain",
+        type=Path,
+        metavar="FILE.png",
+        help="draw Grad-CAM over the images, else over correct and wrong validation images",
+    )
     report = command("report", "Compare runs: print a table, write figures.")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     report.add_argument("--out", type=Path, help="where the figures go; by default the first run's folder")
@@ -191,11 +211,12 @@ class _One(NamedTuple):
     search: Any
     seed: int
     stop: Any
+    keeper: Any  # of best/
 
 
 def _searches(settings: Any, parts: Any) -> tuple[Any, list[_One]]:
     """The settings, with a chunk where there are many searches, and the searches of a run."""
-    from jaxnas import config, controllers, loop, run, seeds
+    from jaxnas import config, controllers, exporting, loop, run, seeds
 
     seed, stop = settings.search.seed, run.Stop(settings.search.budget, **vars(settings.search.stop))
     if stop.accuracy is not None and "accuracy" not in parts.evaluator.measures:
@@ -209,14 +230,15 @@ def _searches(settings: Any, parts: Any) -> tuple[Any, list[_One]]:
         if not settings.search.chunk:
             chunk = seeds.chunk_of(search)
             settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, chunk=chunk))
-    searches = [_One("", config.dump(settings), search, seed, stop)]
+    keeper = exporting.keeper(settings, parts)
+    searches = [_One("", config.dump(settings), search, seed, stop, keeper)]
     if settings.search.twin:
         B = parts.controller.batch_size
         random = controllers.random(parts.space, batch_size=B)
         random = config.resampling(settings, parts.space, random)
         twin = loop.make(parts.space, random, parts.evaluator, parts.reward, parts.rejected)
         searches.append(
-            _One("twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget))
+            _One("twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget), keeper)
         )
     return settings, searches
 
@@ -270,14 +292,22 @@ def _execute(settings: Any, searches: list[_One], folder: Path) -> int:
                     stop=each.stop,
                     text=each.text,
                     watch=display.update,
+                    keep=each.keeper.keep,
                 )
             display.finish(summary)
+    if checked := searches[0].keeper.check(folder):
+        _tell(*checked)
     runs = [report.read(folder)]
     report.write(runs, folder)
     if len(searches) > 1:
         report.show(report.compare(runs))
     print(f"\nThe run lies in {folder}. Next: jaxnas report {shlex.quote(str(folder))}")
     return 0
+
+
+def _tell(agrees: bool, text: str) -> None:
+    """What the check of an exported network found."""
+    print(f"{'' if agrees else 'jaxnas: '}{text}", file=sys.stdout if agrees else sys.stderr)
 
 
 def _execute_many(settings: Any, one: _One, folder: Path) -> int:
@@ -353,7 +383,7 @@ def _sample(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
-    from jaxnas import config, data, environment, ledger, progress, retraining, run
+    from jaxnas import config, data, environment, exporting, ledger, progress, retraining, run
 
     if options.top < 1:
         raise InputError(f"--top: got {options.top}; it takes 1 or more")
@@ -380,6 +410,43 @@ def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
                 watch=counter.update,
             )
         progress.show_retrained(folder, rows)
+        if checked := exporting.retrained(folder, settings, dataset, rows):
+            _tell(*checked)
+    return 0
+
+
+def _export(options: argparse.Namespace, _: list[str]) -> int:
+    from jaxnas import environment, exporting, run
+
+    if options.onnx:
+        raise InputError(
+            "--onnx: not possible yet: the converter, jax2onnx, takes orbax-checkpoint below 0.11.37, jaxnas "
+            "takes 0.12 or later; use model.stablehlo, or convert model.py in an environment of its own"
+        )
+    environment.read(options.run)
+    with run.owned(options.run):
+        path, agrees, text = exporting.execute(
+            options.run, _reopen(options.run, []), options.trial, options.out
+        )
+    _tell(agrees, text)
+    print(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
+    return 0 if agrees else 1
+
+
+def _predict(options: argparse.Namespace, _: list[str]) -> int:
+    from jaxnas.export import explain
+
+    if not options.images and options.explain is None:
+        raise InputError("predict: no image; it takes image files, or --explain FILE.png")
+    folder, classifier = explain.open_folder(options.folder)
+    if options.images:
+        images = explain.read(classifier, options.images)
+        probabilities = classifier.probabilities(classifier.outputs(images))
+        for path, each in zip(options.images, probabilities, strict=True):
+            print(f"{path}: {classifier.describe(each)}")
+    if options.explain is not None:
+        explain.write(options.explain, folder, classifier, options.images)
+        print(f"reasons: {options.explain}")
     return 0
 
 
@@ -458,6 +525,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "compare": _compare,
     "sample": _sample,
     "retrain": _retrain,
+    "export": _export,
+    "predict": _predict,
     "report": _report,
     "tabulate": _tabulate,
     "list": _list,

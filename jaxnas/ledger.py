@@ -17,21 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnas.files import write_atomic
 from jaxnas.loop import Record
 from jaxnas.types import STATUS, Space
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: to a temporary file beside it, flushed to disk, then renamed.
-
-    The temporary file has one name, for the run has one owner: what a kill leaves is overwritten.
-    """
-    unfinished = path.with_name(f".{path.name}.tmp")
-    with open(unfinished, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 def append(path: Path, rows: list[dict[str, Any]]) -> None:

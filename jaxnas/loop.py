@@ -87,8 +87,8 @@ def make(
         )
 
     def ask(state: SearchState) -> tuple[Any, jax.Array]:
-        key_ask, _, root_trials = _round_keys(state)
-        keys = jax.vmap(lambda i: jax.random.fold_in(root_trials, i))(state.round * B + jnp.arange(B))
+        key_ask, _, _ = _round_keys(state)
+        keys = jax.vmap(lambda i: key_of_trial(state, i))(state.round * B + jnp.arange(B))
         return controller.ask(key_ask, state.controller), keys
 
     def score_of(measures: dict[str, jax.Array]) -> jax.Array:  # {[B]} → [B], NaN for a failed child
@@ -195,6 +195,11 @@ def run(search: Search, state: SearchState, rounds: int) -> tuple[SearchState, R
 def scan(search: Search, state: SearchState, rounds: int) -> tuple[SearchState, Record]:
     """A whole search as one `lax.scan`, to be jitted and vmapped over states; needs a jittable evaluator."""
     return jax.lax.scan(lambda state, _: search.step(state), state, length=rounds)
+
+
+def key_of_trial(state: SearchState, trial: Any) -> jax.Array:
+    """The key that a trial of the search is evaluated with, whatever its state."""
+    return jax.random.fold_in(_round_keys(state)[2], trial)
 
 
 def _round_keys(state: SearchState) -> tuple[jax.Array, jax.Array, jax.Array]:  # of ask, of tell, of trials

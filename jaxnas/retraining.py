@@ -11,7 +11,6 @@ A hand-designed network is trained beside them by the same rules.
 import csv
 import dataclasses
 import functools
-import inspect
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -168,9 +167,8 @@ def _trainer(
     """A function of candidates → (candidate, its row, weights or None, test outputs [N, O]) of each."""
     test, names = dataset.test, tasks.NAMES[dataset.task]
     assert test is not None
-    recipe = inspect.signature(training.make).parameters
     options = vars(settings.trainer)
-    chosen = {name: value for name, value in options.items() if name in recipe}
+    chosen = training.options_of(options)
     evaluator = trained(network, dataset._replace(test=None), **options)
     trainer = training.make(network, dataset.task, None, len(dataset.train.images), 0.0, **chosen)
     images = jnp.asarray(test.images)

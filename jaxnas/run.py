@@ -23,7 +23,11 @@ import numpy as np
 
 from jaxnas import checkpoint, ledger, loop, masks
 from jaxnas.errors import InputError
-from jaxnas.types import OK
+from jaxnas.files import repair, write_folder
+from jaxnas.types import OK, PyTree
+
+# (folder, what best/architecture.json says, weights, outputs on the validation split) → the files of best/
+Keep = Callable[[Path, dict[str, Any], PyTree, np.ndarray | None], dict[str, bytes]]
 
 
 class Stop(NamedTuple):
@@ -114,12 +118,14 @@ def execute(
     stop: Stop,
     text: str = "",
     watch: Callable[[Progress], None] = lambda _: None,
+    keep: Keep | None = None,
 ) -> Summary:
     """Run a search in `folder`, from its last checkpoint if it has one, until something ends it.
 
     The caller has the folder `owned`. `text`, if any, becomes config.toml once nothing is in the way of
-    going on; `watch` is told of finished rounds. A last round that the budget cuts short is recorded but
-    not learned from, so that the run can be extended later as if the budget had always been larger.
+    going on; `watch` is told of finished rounds; `keep` makes the files of best/ where the best child has
+    weights. A last round that the budget cuts short is recorded but not learned from, so that the run can be
+    extended later as if the budget had always been larger.
 
     Raises:
       InputError: fewer trials are wanted than there are, or no checkpoint fits the search and the ledgers.
@@ -143,6 +149,7 @@ def execute(
             ledger.write_atomic(folder / "config.toml", text.encode())
         accuracies = [float(row["accuracy"]) for row in rows[: round * B] if row.get("accuracy")]
         top_accuracy = max(accuracies, default=0.0)
+        repair(folder / "best")
         for path in (trials, rounds, timings, costs):
             ledger.cut(path, "round", round)
         snapshots = {r: snapshot for r, snapshot in snapshots.items() if r < round}
@@ -175,7 +182,7 @@ def execute(
                 ledger.append(timings, [_timing(search, round, len(done), time.perf_counter() - started)])
                 if after.best_trial != state.best_trial:
                     row, lane = divmod(int(after.best_trial) - round * B, B)
-                    _write_best(folder, search, after, done[row], lane)
+                    _write_best(folder, search, after, done[row], lane, keep)
                 # From here on the rounds count. Whatever comes before this line, they are done again.
                 state, round = after, round + len(done)
                 top_accuracy = np.nanmax(records.measures.get("accuracy", 0.0), initial=top_accuracy)
@@ -191,7 +198,7 @@ def execute(
                 _check_legal(search, record)
                 if record.best_reward > state.best_reward:
                     eligible = np.where(record.measures["status"] == OK, record.reward, np.nan)
-                    _write_best(folder, search, state, record, int(np.nanargmax(eligible)))
+                    _write_best(folder, search, state, record, int(np.nanargmax(eligible)), keep)
                 if unsteady:
                     ledger.append(costs, ledger.cost_rows(record, B, unsteady))
                 # Last, for these rows are what says that the run is complete.
@@ -338,9 +345,14 @@ def _timing(search: loop.Search, round: int, rounds: int, seconds: float) -> dic
 
 
 def _write_best(
-    folder: Path, search: loop.Search, state: loop.SearchState, record: loop.Record, lane: int
+    folder: Path,
+    search: loop.Search,
+    state: loop.SearchState,
+    record: loop.Record,
+    lane: int,
+    keep: Keep | None,
 ) -> None:
-    """best/: the architecture, and its weights where the evaluator has any; each file whole at any moment."""
+    """best/: the architecture, and its weights where the evaluator has any, or what `keep` makes of them."""
     arch = np.asarray(record.arch[lane])
     about = {
         "trial": int(record.round) * search.controller.batch_size + lane,
@@ -351,15 +363,19 @@ def _write_best(
         "reward": float(record.reward[lane]),
         "measures": {m: float(record.measures[m][lane]) for m in search.evaluator.measures},
     }
-    best = folder / "best"
-    best.mkdir(exist_ok=True)
-    weights = search.evaluator.weights(state.evaluator, lane) if search.evaluator.weights else None
+    files = {"architecture.json": (json.dumps(about, indent=2) + "\n").encode()}
+    evaluator = search.evaluator
+    weights = evaluator.weights(state.evaluator, lane) if evaluator.weights else None
     if weights is not None:
-        content = checkpoint.to_safetensors(
-            weights, {"trial": str(about["trial"])}
-        )  # its order of several is random
-        ledger.write_atomic(best / "weights.safetensors", content)
-    ledger.write_atomic(best / "architecture.json", (json.dumps(about, indent=2) + "\n").encode())
+        metadata = {"trial": str(about["trial"])}  # its order of several is random
+        files["weights.safetensors"] = checkpoint.to_safetensors(weights, metadata)
+        if keep is not None:
+            outputs = evaluator.outputs(state.evaluator, lane) if evaluator.outputs else None
+            try:
+                files = keep(folder, about, weights, outputs)
+            except Exception as error:  # an export is no reason to lose a search
+                print(f"jaxnas: {folder / 'best'}: not exported: {error}", file=sys.stderr)
+    write_folder(folder / "best", files)
 
 
 def _summary(why: str, rows: list[dict[str, str]]) -> Summary:

@@ -64,6 +64,7 @@ class Trainer(NamedTuple):
     fit: Callable  # (structure, key, knobs, images, labels, orders, seen) → Fitted: all of it
     live: Callable  # Carry → bool []: it has not ended
     predict: Callable  # (structure, knobs, params, images uint8 [N,H,W,C]) → outputs float32 [N, O]
+    forward: Callable  # the same, all images at once
     rates: dict[str, Any]  # the knobs that are not the network's
     batch_size: int
     steps: int  # S; the rest of a shuffle that does not fill a batch is left out
@@ -234,6 +235,9 @@ def make(
         # Alone, a child that has ended takes no step; in a vectorized group it is frozen here.
         return after if axis is None else _where(live(carry), after, carry)
 
+    def forward(structure: Any, knobs: PyTree, params: PyTree, images: jax.Array) -> jax.Array:
+        return apply(params, structure, knobs, images, None)[0]
+
     def predict(structure: Any, knobs: PyTree, params: PyTree, images: jax.Array) -> jax.Array:
         n = images.shape[0]
         size = min(batch_size, n)
@@ -302,7 +306,14 @@ def make(
 
     rates = {"learning_rate": np.float32(learning_rate), "weight_decay": np.float32(weight_decay)}
     passes = epochs + restarts
-    return Trainer(begin, advance, close, run, finish, fit, live, predict, rates, batch_size, steps, passes)
+    functions = begin, advance, close, run, finish, fit, live, predict, forward
+    return Trainer(*functions, rates, batch_size, steps, passes)
+
+
+def options_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of a trainer's settings that `make` takes."""
+    recipe = inspect.signature(make).parameters
+    return {name: value for name, value in settings.items() if name in recipe}
 
 
 def augment(key: jax.Array, images: jax.Array, crop: int, flip: bool) -> jax.Array:  # uint8 [N,H,W,C], same

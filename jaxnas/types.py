@@ -87,6 +87,7 @@ class Evaluator(NamedTuple):
     jittable: bool  # False: the search runs a Python loop around the jitted ask and tell
     stats: Callable[[], dict[str, float]] | None = None  # host: counters so far: programs, compile_seconds, …
     costs: tuple[str, ...] = ()  # further measures, which a repetition need not reproduce: seconds, bytes
+    outputs: Callable | None = None  # (state, lane) → that child's outputs [N, O] on the validation split
 
 
 class Split(NamedTuple):

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxnas import cli, ledger, progress, run
 
@@ -668,6 +669,42 @@ def test_sample_and_retrain(capsys):
     assert_refused(capsys, "retrain", RUNS / "trained", "--top", "0", match="--top: got 0")
     assert_refused(capsys, "retrain", RUNS / "trained", "--epochs", "9", match="made with other settings")
     assert_refused(capsys, "sample", RUNS / "none", match="none")
+
+
+def test_export_and_predict(capsys):
+    """What a search leaves behind is used by other commands, and by retrain with a test accuracy."""
+    assert jaxnas("search", "trained.toml") == 0
+    checked = "validation predictions are those of the search, in a fresh process"
+    assert f"best: 100.00% of 60 {checked}" in capsys.readouterr().out
+    run = RUNS / "trained"
+    assert jaxnas("export", run, "--trial", "1") == 0
+    out, err = capsys.readouterr()
+    assert (err, f"trial_000001: 100.00% of 60 {checked}" in out) == ("", True)
+    exported = run / "exported" / "trial_000001"
+    assert {path.name for path in exported.iterdir()} == {path.name for path in (run / "best").iterdir()}
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("digit.png")
+    assert jaxnas("predict", exported, "digit.png", "--explain", "reasons.png") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("digit.png: ") and lines[1] == "reasons: reasons.png"
+    assert Path("reasons.png").stat().st_size > 1000
+    assert jaxnas("retrain", run, "--top", "1", "--epochs", "1") == 0
+    retrained = json.loads((run / "retrained" / "best" / "metrics.json").read_text())
+    row = ledger.read(run / "retrained" / "results.csv")[0]
+    assert np.float32(retrained["test"]["accuracy"]) == np.float32(row["test_accuracy"])
+    assert (retrained["agreement"], str(retrained["trial"])) == (1.0, row["trial"])
+    assert (
+        f"test: accuracy {float(row['test_accuracy']):.4f}" in (run / "retrained/best/README.md").read_text()
+    )
+    assert_refused(capsys, "export", run, "--trial", "99", match="--trial: got 99; ")
+    assert_refused(capsys, "export", run, "--onnx", match="--onnx: not possible yet: jax2onnx")
+    assert_refused(capsys, "export", "nowhere", match="nowhere: no run is here")
+    assert_refused(
+        capsys, "predict", run, match="predict: no image; it takes image files, or --explain FILE.png"
+    )
+    assert_refused(capsys, "predict", run, "no.png", match="no.png: not a readable image")
+    assert_refused(capsys, "predict", "nowhere", "digit.png", match="nowhere: no network is here")
+    assert jaxnas("search", "mock.toml") == 0
+    assert_refused(capsys, "export", RUNS / "mock", match="'mock' trains no networks")
 
 
 def test_the_cache_is_shown_and_cleared(capsys, monkeypatch, tmp_path):

@@ -11,22 +11,23 @@ import jaxnas
 
 ROOT = Path(jaxnas.__file__).parent
 FLOORS = (
-    ("types", "errors"),
+    ("types", "errors", "files"),
     ("masks", "memory", "rewards", "tasks", "data", "options", "environment"),
     ("spaces", "policies", "rl", "planning", "training", "programs", "networks"),
     ("controllers", "evaluators"),
     ("loop",),
     ("checkpoint", "ledger", "run", "seeds", "report", "export", "gym"),
     ("config",),
-    ("sampling", "retraining", "tabulate", "comparison"),
+    ("sampling", "retraining", "exporting", "tabulate", "comparison"),
     ("api", "cli", "progress"),
 )
-# On one floor, but a run is made of these two, and many searches of runs; commands draw their progress, the
-# cache is one folder, and a network reads its space's notation.
+# On one floor, but a run is made of these two, and many searches of runs; an export holds weights as they do;
+# commands draw their progress, the cache is one folder, and a network reads its space's notation.
 ALLOWED = {
     ("data", "environment"),
     ("run", "checkpoint"),
     ("run", "ledger"),
+    ("export", "checkpoint"),
     ("seeds", "run"),
     ("seeds", "ledger"),
     ("cli", "api"),

@@ -133,6 +133,7 @@ class Disk:
         for module, name, torn in (
             (ledger, "append", self.torn_append),
             (ledger, "write_atomic", self.torn_write),
+            (run, "write_folder", self.torn_folder),
             (checkpoint, "save", self.torn_save),
         ):
             monkeypatch.setattr(module, name, self.wrap(getattr(module, name), torn))
@@ -156,6 +157,12 @@ class Disk:
 
     def torn_write(self, write, path, content):
         (path.parent / f".{path.name}.tmp").write_bytes(content[: len(content) // 2])
+
+    def torn_folder(self, write, path, files):
+        unfinished = path.with_name(f".{path.name}.tmp")
+        unfinished.mkdir()
+        name, content = next(iter(files.items()))
+        (unfinished / name).write_bytes(content[: len(content) // 2])
 
     def torn_save(self, write, checkpoints, step, *_):
         unfinished = checkpoints.directory / f"{step}.orbax-checkpoint-tmp-0"

@@ -3,6 +3,7 @@
 So MetaQNN treats networks that were sampled before (Baker et al. 2017, https://arxiv.org/abs/1611.02167).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -86,14 +87,18 @@ def reuse(evaluator: Evaluator, space: Space, *, memory: int = 4096) -> Evaluato
         results, measures = settle(state.results, arch, looked, fresh)
         return ReuseState(inner, results), measures
 
-    def weights(state: ReuseState, lane: int) -> PyTree:
-        at = int(lane) if evaluator.jittable else place.get(int(lane))
-        return None if at is None or evaluator.weights is None else evaluator.weights(state.evaluator, at)
+    def of_lane(kept: Callable | None) -> Callable | None:
+        def found(state: ReuseState, lane: int) -> PyTree:
+            at = int(lane) if evaluator.jittable else place.get(int(lane))
+            return None if at is None or kept is None else kept(state.evaluator, at)
+
+        return None if kept is None else found
 
     return evaluator._replace(
         init=init,
         evaluate=evaluate,
-        weights=None if evaluator.weights is None else weights,
+        weights=of_lane(evaluator.weights),
+        outputs=of_lane(evaluator.outputs),
         measures=(*evaluator.measures, "reused"),
     )
 

@@ -47,6 +47,7 @@ class _Result(NamedTuple):
     lane: int
     status: int
     params: PyTree
+    outputs: np.ndarray | None  # [N, O] on the validation images
     measures: dict[str, float]
 
 
@@ -118,7 +119,7 @@ def trained(
     resident = resident_mb * 2**20 or programs.device_bytes() // 2
     streamed = train.images.nbytes > resident
     sizes: dict[Any, dict[str, float]] = {}  # structure → params, flops
-    last: dict[int, PyTree] = {}  # lane → parameters of the last round
+    last: dict[int, tuple[PyTree, Any]] = {}  # lane → parameters and outputs of the last round
     first = tasks.NAMES[task][0]
     best_of = recipe.get("best_of", 0)
     extra = (f"{first}_best_of_{best_of}",) * bool(best_of) + (f"{first}_std",) * (repeats > 1)
@@ -201,7 +202,7 @@ def trained(
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             if len(members) == 1:
-                return [_Result(members[0].lane, OUT_OF_MEMORY, None, {})]
+                return [_Result(members[0].lane, OUT_OF_MEMORY, None, None, {})]
             halves = members[: len(members) // 2], members[len(members) // 2 :]
             return [result for half in halves for result in results(place, group, half, order)]
         pool.count(children=len(members))
@@ -209,7 +210,7 @@ def trained(
         for i, child in enumerate(members):
             one = jax.tree.map(lambda x, i=i: x[i], fitted)
             if not (one.finite and np.isfinite(one.outputs).all()):
-                found.append(_Result(child.lane, DIVERGED, None, {}))
+                found.append(_Result(child.lane, DIVERGED, None, None, {}))
                 continue
             measured = tasks.measures(task, one.outputs, validation.labels)
             share = 1 if mapped else len(padded) // place.devices  # of the children on one device
@@ -218,7 +219,7 @@ def trained(
             each = max(seconds, 1e-9) / len(members)
             rate = float(one.epochs) * trainer.steps * trainer.batch_size / each
             measured |= {"train_seconds": each, "examples_per_second": rate}
-            found.append(_Result(child.lane, OK, one.params, measured))
+            found.append(_Result(child.lane, OK, one.params, one.outputs, measured))
         return found
 
     def evaluate(keys: jax.Array, state: PyTree, arch: Any) -> tuple[PyTree, dict[str, np.ndarray]]:
@@ -268,7 +269,8 @@ def trained(
             if status[lane] == OK:
                 best = max(repeated, key=lambda result: -result.measures["loss"])
                 crop = network.crop
-                last[lane] = crop(best.params, own[lane]) if crop and lane in own else best.params
+                params = crop(best.params, own[lane]) if crop and lane in own else best.params
+                last[lane] = params, best.outputs
                 values = {m: [result.measures[m] for result in repeated] for m in best.measures}
                 for name, each in values.items():
                     measures[name][lane] = np.mean(each)
@@ -279,7 +281,8 @@ def trained(
     return Evaluator(
         init=lambda key: {"root": key},
         evaluate=evaluate,
-        weights=lambda state, lane: last.get(int(lane)),
+        weights=lambda state, lane: last.get(int(lane), (None, None))[0],
+        outputs=lambda state, lane: last.get(int(lane), (None, None))[1],
         measures=names,
         jittable=False,
         stats=lambda: dict(pool.stats),

@@ -61,7 +61,7 @@ class _Chain(nn.Module):
                 pool = _pool(s, i + 1) if i not in s.dropout else None
                 fused = pool is not None
                 x = layers.Conv(
-                    layer.width, layer.kernel, self.lowering, layer.stride, _padding(s, i), pool,
+                    layer.width, layer.kernel, self.lowering, layer.stride, padding_of(s, i), pool,
                     s.activation, s.initializer, name=name,
                 )(x, widths)  # fmt: skip
             elif layer.kind == "pool":
@@ -183,7 +183,7 @@ def shapes(structure: ChainStructure) -> tuple[tuple[int, ...], ...]:
             shape = shape[2:]
         elif layer.kind in ("conv", "pool"):
             of_conv = layer.kind == "conv"
-            same = _padding(structure, i) == "SAME" if of_conv else structure.pool_padding == "same"
+            same = padding_of(structure, i) == "SAME" if of_conv else structure.pool_padding == "same"
             height, width = (-(-(n if same else n - layer.kernel + 1) // layer.stride) for n in shape[:2])
             if min(height, width) < 1:
                 raise InputError(
@@ -209,8 +209,8 @@ def _inputs(structure: ChainStructure) -> list[tuple[int, int]]:
     return [(math.prod(before[i][:-1]), before[i][-1]) for i in (*wide, -1)]
 
 
-def _padding(structure: ChainStructure, i: int) -> str:
-    """Of the convolution that is layer i."""
+def padding_of(structure: ChainStructure, i: int) -> str:
+    """Of the convolution that is layer i: SAME or VALID."""
     first = all(layer.kind != "conv" for layer in structure.layers[:i])
     valid = structure.padding == "valid" or (structure.padding == "first_valid" and first)
     return "VALID" if valid else "SAME"

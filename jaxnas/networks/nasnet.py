@@ -51,15 +51,14 @@ class _Nasnet(nn.Module):
         x = _ConvNorm(STEM * F, (3, 3), (1, 1), 1, training, self.lowering, name="stem")(x)
         at, place = (x, x), 0  # h and h-1
         for stage, count in enumerate(s.stages, 1):
-            # From the third cell on, both inputs have the shape of a normal cell's output.
-            scanned = count - 2 if s.scan and count - 2 >= SCANNED else 0
-            cells = [(_Cell, 1, f"stage_{stage}_cell_{i + 1}", 1) for i in range(count - scanned)]
+            in_loop = scanned(s, count)
+            cells = [(_Cell, 1, f"stage_{stage}_cell_{i + 1}", 1) for i in range(count - in_loop)]
             if stage > 1:
                 F *= 2
                 cells.insert(0, (_Cell, 2, f"reduction_{stage - 1}", 1))
-            if scanned:
+            if in_loop:
                 split = {"variable_axes": {"params": 0, "batch_stats": 0}, "split_rngs": {"params": True}}
-                cells.append((nn.scan(_Cell, **split, length=scanned), 1, f"stage_{stage}_cells", scanned))
+                cells.append((nn.scan(_Cell, **split, length=in_loop), 1, f"stage_{stage}_cells", in_loop))
             for make, stride, name, number in cells:
                 blocks = s.normal if stride == 1 else s.reduction
                 paths = (
@@ -68,6 +67,14 @@ class _Nasnet(nn.Module):
                 at, _ = make(blocks, F, stride, training, self.lowering, name=name)(at, paths)
                 place += number
         return layers.Dense(s.num_outputs, "xavier", name="head")(jnp.mean(nn.relu(at[0]), axis=(1, 2)))
+
+
+def scanned(structure: Structure, count: int) -> int:
+    """How many of a stage's normal cells are one function in a loop: the last ones.
+
+    From the third cell on, both inputs have the shape of a normal cell's output.
+    """
+    return count - 2 if structure.scan and count - 2 >= SCANNED else 0
 
 
 def _kept(key: jax.Array, s: Structure, knobs: PyTree, N: int) -> jax.Array:  # → [cells, 2 B, N]

@@ -1,0 +1,6 @@
+"""A trained network as a folder that runs without jaxnas, checked in a fresh process; Grad-CAM."""
+
+from jaxnas.export.agreement import check
+from jaxnas.export.folder import Child, Recipe, files
+
+__all__ = ["Child", "Recipe", "check", "files"]

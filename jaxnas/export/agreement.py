@@ -1,0 +1,63 @@
+"""Whether an exported network predicts what was measured: it is loaded in a fresh process, on the CPU."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from jaxnas.files import write_atomic
+
+LEAST = 0.999  # of the predictions
+SECONDS = 600
+CODE = """
+import sys
+folder, images, outputs = sys.argv[1:]
+sys.path.insert(0, folder)
+import numpy, predict
+numpy.save(outputs, predict.Classifier(folder).outputs(numpy.load(images)))
+"""
+
+
+def check(folder: Path, images: np.ndarray, task: str) -> tuple[bool, str]:
+    """Whether `folder` agrees with its validation.csv on `images`, and what a person is told.
+
+    The share of predictions that agree is noted in the folder's metrics.json. Nothing is raised: whatever
+    goes wrong is what the person is told.
+    """
+    try:
+        wanted = np.loadtxt(folder / "validation.csv", delimiter=",", ndmin=2)
+        share = np.mean(agree(task, outputs_of(folder, images), wanted))
+        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+        metrics["agreement"] = float(share)
+        write_atomic(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    except (OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", "") or str(error)
+        return False, f"{folder}: the exported network does not run: {said.strip().splitlines()[-1:]}"
+    text = f"{share:.2%} of {len(images)} validation predictions are those of the search, in a fresh process"
+    return bool(share >= LEAST), f"{folder}: {text}"
+
+
+def outputs_of(folder: Path, images: np.ndarray) -> np.ndarray:  # uint8 [N, H, W, C] → [N, O]
+    """What the folder's predict.py computes in a process of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        given, made = Path(scratch, "images.npy"), Path(scratch, "outputs.npy")
+        np.save(given, images)
+        command = [sys.executable, "-c", CODE, str(folder.resolve()), str(given), str(made)]
+        environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=SECONDS)
+        return np.load(made)
+
+
+def agree(task: str, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:  # [N, O] twice → bool [N]
+    """Where two outputs are one prediction; for a regression, where they differ by rounding only."""
+    if found.shape != wanted.shape:
+        raise ValueError(f"outputs {list(found.shape)}, validation.csv has {list(wanted.shape)}")
+    if task == "multiclass":
+        return found.argmax(axis=1) == wanted.argmax(axis=1)
+    if task == "regression":
+        return np.isclose(found, wanted, rtol=1e-3, atol=1e-3).all(axis=1)
+    return ((found > 0) == (wanted > 0)).all(axis=1)

@@ -1,0 +1,115 @@
+"""`jaxnas predict`: what a network in a folder says of images, and where it finds its reasons."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnas import data
+from jaxnas.errors import InputError
+from jaxnas.export import gradcam, sheet
+from jaxnas.export.predict import Classifier
+
+SHOWN = 8  # correct and wrong validation images, each
+
+
+def open_folder(folder: Path) -> tuple[Path, Classifier]:
+    """The network in `folder`, or in its best/ where it is a run.
+
+    Raises:
+      InputError: there is none, or the file is damaged.
+    """
+    for at in (folder, folder / "best"):
+        if (at / "model.stablehlo").exists():
+            try:
+                return at, Classifier(at)
+            except Exception as error:  # jax raises anything on a damaged file
+                raise InputError(
+                    f"{at}: cannot be loaded ({error}); write it anew by `jaxnas export`"
+                ) from None
+    raise InputError(
+        f"{folder}: no network is here (no model.stablehlo); it takes a run, its best/, or a folder of "
+        "`jaxnas export`"
+    )
+
+
+def read(classifier: Classifier, paths: list[Path]) -> np.ndarray:  # → uint8 [N, H, W, C]
+    """Image files.
+
+    Raises:
+      InputError: one that is no image.
+    """
+    try:
+        return np.stack([classifier.read(path) for path in paths])
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def write(path: Path, folder: Path, classifier: Classifier, images: list[Path]) -> None:
+    """Draw the reasons for image files, or without any those for validation images, to a PNG file.
+
+    Raises:
+      InputError: the file's name does not end in .png, or it cannot be written.
+    """
+    if path.suffix.lower() != ".png":
+        raise InputError(f"--explain: got {str(path)!r}; it takes a file name that ends in .png")
+    page = files(folder, classifier, images) if images else validation(folder, classifier)
+    try:
+        page.save(path)
+    except OSError as error:
+        raise InputError(f"--explain: cannot write {path}: {error.strerror}") from None
+
+
+def files(folder: Path, classifier: Classifier, paths: list[Path]) -> Any:
+    """A PIL image: image files under what speaks for the class that is predicted."""
+    images = read(classifier, paths)
+    probabilities = classifier.probabilities(classifier.outputs(images))
+    targets = probabilities.argmax(axis=1)
+    captions = [
+        (path.name, f"{classifier.about['classes'][c]} {p[c]:.3f}")
+        for path, p, c in zip(paths, probabilities, targets, strict=True)
+    ]
+    return sheet.draw([("", _pictures(folder, classifier, images, targets, captions))])
+
+
+def validation(folder: Path, classifier: Classifier) -> Any:
+    """A PIL image: correct and wrong validation images under what speaks for the class that is predicted.
+
+    Raises:
+      InputError: a task without right and wrong, or other data than those of the training.
+    """
+    about = classifier.about
+    if about["task"] not in ("multiclass", "binary"):
+        raise InputError(f"--explain: task {about['task']} has no wrong images; give image files")
+    dataset = data.load(**about["data"])
+    images, labels = dataset.validation
+    if list(images.shape[1:]) != about["input_shape"] or list(dataset.classes) != about["classes"]:
+        raise InputError(f"{folder}: the data are not those that it was trained on; give image files")
+    probabilities = classifier.probabilities(classifier.outputs(images))
+    predicted = probabilities.argmax(axis=1)
+    sections = []
+    for title, chosen in (("correct", predicted == labels), ("wrong", predicted != labels)):
+        found = np.flatnonzero(chosen)
+        # As many of each class as there are, in turn.
+        rank = [np.sum(labels[found[:i]] == labels[n]) for i, n in enumerate(found)]
+        shown = found[np.lexsort((labels[found], rank))][:SHOWN] if len(found) else found
+        captions = [
+            (
+                f"validation {n}: {about['classes'][labels[n]]}",
+                f"predicted {about['classes'][predicted[n]]} {probabilities[n].max():.3f}",
+            )
+            for n in shown
+        ]
+        pictures = _pictures(folder, classifier, images[shown], predicted[shown], captions)
+        sections.append((f"{title}: {len(found)} of {len(labels)}", pictures))
+    return sheet.draw(sections)
+
+
+def _pictures(
+    folder: Path, classifier: Classifier, images: np.ndarray, targets: np.ndarray, captions: list[tuple]
+) -> list[sheet.Picture]:
+    if not len(images):
+        return []
+    module = gradcam.model_of(folder)
+    heat = gradcam.heatmaps(module, module.load(), images, targets, classifier.about["task"])
+    return [sheet.Picture(*each) for each in zip(images, heat, captions, strict=True)]

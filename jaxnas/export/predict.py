@@ -1,0 +1,99 @@
+"""Classify image files by the network in a folder: its model.stablehlo, which needs no source of the network.
+
+    python predict.py IMAGE…
+
+This file needs what requirements.txt lists, and nothing else.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from jax import export
+
+BATCH = 256  # images at once
+
+
+class Classifier:
+    """The network in a folder.
+
+    Attributes:
+      about: the content of architecture.json: classes, input_shape, task, …
+    """
+
+    def __init__(self, folder):
+        folder = Path(folder)
+        self.about = json.loads((folder / "architecture.json").read_text("utf-8"))
+        self.call = export.deserialize(bytearray((folder / "model.stablehlo").read_bytes())).call
+
+    def read(self, path):
+        """An image file as the network takes it, uint8 [H, W, C]: as the training images were read.
+
+        Raises:
+          ValueError: the file is no image of 8 bits a channel.
+        """
+        from PIL import Image
+
+        height, width, channels = self.about["input_shape"]
+        if channels not in (1, 3):
+            raise ValueError(f"the network takes {channels} channels, and image files have 1 or 3")
+        mode = "L" if channels == 1 else "RGB"
+        try:
+            with Image.open(path) as image:
+                if image.mode.startswith(("I", "F")):
+                    raise ValueError(f"mode {image.mode}; images take 8 bits a channel")
+                image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+                if image.size != (width, height):
+                    image = image.resize((width, height), Image.Resampling.BILINEAR)
+                return np.asarray(image.convert(mode)).reshape(height, width, channels)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{path}: not a readable image ({error})") from None
+
+    def outputs(self, images):
+        """uint8 [N, H, W, C] → float32 [N, outputs]: logits, or the targets of a regression."""
+        N, parts = len(images), []
+        for start in range(0, N, BATCH):
+            batch = images[start : start + BATCH]
+            missing = BATCH - len(batch) if N > BATCH else 0  # one shape is one compilation
+            batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+            parts.append(np.asarray(self.call(batch))[: BATCH - missing])
+        return np.concatenate(parts)
+
+    def probabilities(self, outputs):
+        """Outputs [N, outputs] → probabilities [N, classes]; of a regression the outputs themselves."""
+        outputs, task = np.asarray(outputs, np.float64), self.about["task"]
+        if task == "regression":
+            return outputs
+        if task == "multiclass":
+            powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+            return powers / powers.sum(axis=1, keepdims=True)
+        positive = np.exp(-np.logaddexp(0, -outputs))
+        return np.concatenate([1 - positive, positive], axis=1) if task == "binary" else positive
+
+    def describe(self, probabilities):
+        """Probabilities [classes] → a line such as "leaf 0.981, ground 0.019", the likeliest first."""
+        order = range(len(probabilities))
+        if self.about["task"] != "regression":
+            order = np.argsort(-probabilities, kind="stable")[:5]
+        return ", ".join(f"{self.about['classes'][i]} {probabilities[i]:.3f}" for i in order)
+
+
+def main(folder, paths):
+    """Print a line an image; returns how many could not be read."""
+    classifier, failed = Classifier(folder), 0
+    for path in paths:
+        try:
+            image = classifier.read(path)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            failed += 1
+            continue
+        print(f"{path}: {classifier.describe(classifier.probabilities(classifier.outputs(image[None]))[0])}")
+    return failed
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python predict.py IMAGE…")
+    sys.exit(min(main(Path(__file__).parent, sys.argv[1:]), 1))
