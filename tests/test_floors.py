@@ -12,13 +12,13 @@ import jaxnas
 ROOT = Path(jaxnas.__file__).parent
 FLOORS = (
     ("types", "errors"),
-    ("masks", "memory", "rewards", "tasks", "data", "options", "environment"),
+    ("masks", "memory", "rewards", "tasks", "data", "options", "environment", "listing"),
     ("spaces", "policies", "rl", "planning", "training", "programs", "networks"),
     ("controllers", "evaluators"),
     ("loop",),
     ("checkpoint", "ledger", "run", "seeds", "report", "export", "gym"),
     ("config",),
-    ("sampling", "retraining", "tabulate", "comparison"),
+    ("sampling", "retraining", "tabulate", "comparison", "starter"),
     ("api", "cli", "progress"),
 )
 # On one floor, but a run is made of these two, and many searches of runs; commands draw their progress, the
@@ -29,7 +29,7 @@ ALLOWED = {
     ("run", "ledger"),
     ("seeds", "run"),
     ("seeds", "ledger"),
-    ("cli", "api"),
+    ("api", "cli"),
     ("cli", "progress"),
     ("networks", "spaces"),
 }

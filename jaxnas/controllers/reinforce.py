@@ -3,6 +3,9 @@
 Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
 1992; Zoph & Le, "Neural Architecture Search with Reinforcement Learning", 2017,
 https://arxiv.org/abs/1611.01578, equation 2.
+
+Suits budgets of some hundred trials and more; free logits for a few independent decisions, an LSTM for long
+or dependent ones.
 """
 
 from typing import NamedTuple
