@@ -76,8 +76,7 @@ def search(
     _, searches, path = cli.begin(settings, Path(folder), "name" in search)
     with run.owned(path):
         try:
-            for each in searches:
-                cli.perform(each, path / each.folder)
+            cli.perform(searches, path)
         except run.Interrupted as interrupt:
             if interrupt.number != signal.SIGINT:
                 raise SystemExit(128 + interrupt.number) from None

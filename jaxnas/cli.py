@@ -66,10 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
 
-    def command(name: str, text: str, more: str = "", **settings: Any) -> argparse.ArgumentParser:
-        epilog, whole = f"example: {EXAMPLES[name]}", f"{text} {more}".strip()
+    def command(name: str, text: str, **settings: Any) -> argparse.ArgumentParser:
+        epilog = f"example: {EXAMPLES[name]}"
         return commands.add_parser(
-            name, help=text, description=whole, epilog=epilog, allow_abbrev=False, **settings
+            name, help=text.split(". ")[0], description=text, epilog=epilog, allow_abbrev=False, **settings
         )
 
     init = command("init", "Look at a folder of images and write a configuration for it.")
@@ -94,12 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     compare = command("compare", "Run controllers at equal budget, many searches each.")
     compare.add_argument("config", help="a TOML file with arms, such as configs/compare_mock.toml")
     compare.add_argument("--folder", default="checkpoints", help="where comparisons are written")
-    sample = command("sample", "Measure networks that a run's policy proposes.", "Its greedy one too.")
+    sample = command("sample", "Measure networks that a run's policy proposes. Its greedy one too.")
     sample.add_argument("run", type=Path, help="the run's folder")
     sample.add_argument("-n", type=int, default=50, help="how many networks (default: 50)")
     retrain = command(
         "retrain",
-        "Train a run's best networks for longer, with test accuracies.",
+        "Train a run's best networks for longer, with test accuracies. "
         "Options of network, data and trainer can be given anew, such as --data.fraction 1.0.",
     )
     retrain.add_argument("run", type=Path, help="the run's folder")
@@ -168,7 +168,7 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
         return _execute(settings, searches, folder)
 
 
-def begin(settings: Any, parent: Path, named: bool) -> tuple[Any, list["One"], Path]:
+def begin(settings: Any, parent: Path, named: bool) -> tuple[Any, list["_One"], Path]:
     """A new run: its settings, its searches, and its folder below `parent`, with all that `resume` needs.
 
     Raises:
@@ -215,7 +215,7 @@ def _reopen(folder: Path, flags: list[str]) -> Any:
     return settings
 
 
-class One(NamedTuple):
+class _One(NamedTuple):
     """A search of a run: itself, or its random twin."""
 
     folder: str  # within the run's
@@ -225,7 +225,7 @@ class One(NamedTuple):
     stop: Any
 
 
-def _searches(settings: Any, parts: Any) -> tuple[Any, list[One]]:
+def _searches(settings: Any, parts: Any) -> tuple[Any, list[_One]]:
     """The settings, with a chunk where there are many searches, and the searches of a run."""
     from jaxnas import config, controllers, loop, run, seeds
 
@@ -241,13 +241,15 @@ def _searches(settings: Any, parts: Any) -> tuple[Any, list[One]]:
         if not settings.search.chunk:
             chunk = seeds.chunk_of(search)
             settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, chunk=chunk))
-    searches = [One("", config.dump(settings), search, seed, stop)]
+    searches = [_One("", config.dump(settings), search, seed, stop)]
     if settings.search.twin:
         B = parts.controller.batch_size
         random = controllers.random(parts.space, batch_size=B)
         random = config.resampling(settings, parts.space, random)
         twin = loop.make(parts.space, random, parts.evaluator, parts.reward, parts.rejected)
-        searches.append(One("twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget)))
+        searches.append(
+            _One("twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget))
+        )
     return settings, searches
 
 
@@ -260,7 +262,7 @@ def _check_many(settings: Any) -> None:
             raise InputError(f"search.stop.{name}: not with search.seeds: many searches have one budget")
 
 
-def _create(parent: Path, name: str, named: bool, searches: list[One]) -> Path:
+def _create(parent: Path, name: str, named: bool, searches: list[_One]) -> Path:
     """A new run's folder, which has all that `resume` needs from the moment that it has its name."""
     from jaxnas import environment
 
@@ -285,14 +287,13 @@ def _create(parent: Path, name: str, named: bool, searches: list[One]) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _execute(settings: Any, searches: list[One], folder: Path) -> int:
+def _execute(settings: Any, searches: list[_One], folder: Path) -> int:
     from jaxnas import report
 
     if settings.search.seeds > 1:
         return _execute_many(settings, searches[0], folder)
     with _saved(f"jaxnas resume {shlex.quote(str(folder))}"):
-        for each in searches:
-            perform(each, folder / each.folder)
+        perform(searches, folder)
     runs = [report.read(folder)]
     report.write(runs, folder)
     if len(searches) > 1:
@@ -301,18 +302,24 @@ def _execute(settings: Any, searches: list[One], folder: Path) -> int:
     return 0
 
 
-def perform(one: "One", folder: Path) -> None:
-    """Run a search in its folder, which the caller has `owned`, and show its progress."""
+def perform(searches: list[_One], folder: Path) -> None:
+    """Run the searches of a run, whose folder the caller has `owned`, and show their progress."""
     from jaxnas import progress, run
 
-    with progress.Display(folder, one.search, one.stop.budget) as display:
-        summary = run.execute(
-            folder, one.search, seed=one.seed, stop=one.stop, text=one.text, watch=display.update
-        )
-    display.finish(summary)
+    for each in searches:
+        with progress.Display(folder / each.folder, each.search, each.stop.budget) as display:
+            summary = run.execute(
+                folder / each.folder,
+                each.search,
+                seed=each.seed,
+                stop=each.stop,
+                text=each.text,
+                watch=display.update,
+            )
+        display.finish(summary)
 
 
-def _execute_many(settings: Any, one: One, folder: Path) -> int:
+def _execute_many(settings: Any, one: _One, folder: Path) -> int:
     from jaxnas import progress, seeds
 
     asked = settings.search

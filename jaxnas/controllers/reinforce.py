@@ -71,7 +71,7 @@ def reinforce(
       temperature_floor: the temperature's least value.
       max_gradient_norm: clip the global norm of the gradient to this; 0 does not clip.
       max_tensor_norm: clip the norm of each array of the gradient to this; 0 does not clip.
-      skip_below: an architecture with |R − b| below this gives no gradient; a round of such takes no step.
+      skip_below: an architecture with `|R − b|` below this gives no gradient; a round of such takes no step.
       off_policy: for comparison, the biased gradient of log-probabilities over all choices, legal or not, at
         temperature 1, whatever the sampling did, as of the NASNet controller of
         https://github.com/michelesalvucci/DLMAIRIL_RL_based_NAS.
