@@ -475,7 +475,7 @@ def _complete(options: argparse.Namespace, _: list[str]) -> int:
     import shtab
 
     parser = _parser()
-    commands = next(action for action in parser._actions if isinstance(action.choices, dict)).choices
+    (commands,) = (each.choices for each in parser._actions if isinstance(each.choices, dict))
     for command in commands.values():
         for action in command._actions:
             if action.dest in ("config", "out"):

@@ -58,7 +58,7 @@ def accuracy(answers: str) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, help="a new folder to work in; by default a temporary one")
     folder = parser.parse_args().folder or Path(tempfile.mkdtemp(prefix="own_images_"))
     write_images(folder, EACH, NEW)

@@ -61,7 +61,7 @@ def test_what_it_found(result):
     assert best["trial"] == trials["reward"].argmax()
     assert best["architecture"] == trials["architecture"][best["trial"]]
     first = repr(result).splitlines()[0]
-    assert first.startswith("blocks_reinforce: 14 trials of reinforce, 0 failed, best reward 0.")
+    assert first.startswith("blocks_reinforce: 14 trials of reinforce, 0 failed, best reward ")
     assert first.endswith(f"{best['reward']:.4f}: {best['architecture']}")
     assert "blocks_reinforce/twin: 14 trials of random" in repr(result)
     report = result.report()

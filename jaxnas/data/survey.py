@@ -27,7 +27,7 @@ def survey(path: str) -> Survey:
     """
     raw = folder.load(path)
     if len(raw.classes) < 2:
-        raise InputError(f"{path}: has one class, {raw.classes[0]!r}; it takes two or more")
+        raise InputError(f"{path}: has one class, {', '.join(raw.classes)!r}; it takes two or more")
     counts: dict[str, dict[str, int]] = {}
     sizes: list[tuple[int, int]] = []
     is_gray, damaged = True, []
