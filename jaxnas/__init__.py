@@ -8,11 +8,13 @@ from jaxnas.errors import InputError
 
 if TYPE_CHECKING:
     from jaxnas import data, report
+    from jaxnas.api import Result, search
 
 __version__ = "0.1.0"
 
 __all__ = [
     "InputError",
+    "Result",
     "controllers",
     "data",
     "evaluators",
@@ -21,6 +23,7 @@ __all__ = [
     "networks",
     "report",
     "rewards",
+    "search",
     "spaces",
     "types",
 ]
@@ -29,4 +32,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in ("data", "report"):  # loaded when first used
         return importlib.import_module(f"jaxnas.{name}")
+    if name in ("search", "Result"):
+        return getattr(importlib.import_module("jaxnas.api"), name)
     raise AttributeError(f"module 'jaxnas' has no attribute {name!r}")

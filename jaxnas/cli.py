@@ -1,4 +1,4 @@
-"""The command line: search, resume, compare, sample, retrain, export, predict, report, tabulate, list, cache.
+"""The command line: init, search, resume, compare, sample, retrain, export, predict, report, and more.
 
 Bad input ends in one line on stderr and exit code 2; an interrupt in a saved run and exit code 128 + signal.
 """
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 from jaxnas.errors import InputError
 
 EXAMPLES = {
+    "init": "jaxnas init my_images",
     "search": "jaxnas search configs/quickstart.toml --search.budget 40 --controller.learning-rate 0.02",
     "resume": "jaxnas resume checkpoints/quickstart --budget 200",
     "compare": "jaxnas compare configs/compare_mock.toml --compare.seeds 50",
@@ -30,6 +31,7 @@ EXAMPLES = {
     "tabulate": "jaxnas tabulate checkpoints/rlmednas_random checkpoints/rlmednas_masked --out measured.csv",
     "list": "jaxnas list controllers",
     "cache": "jaxnas cache clear",
+    "complete": "jaxnas complete bash > jaxnas.bash",
 }
 
 
@@ -72,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
             name, help=text.split(". ")[0], description=text, epilog=epilog, allow_abbrev=False, **settings
         )
 
+    init = command("init", "Look at a folder of images and write a configuration for it.")
+    init.add_argument("images", metavar="FOLDER", help="CLASS/IMAGE…, or train/CLASS/IMAGE… and test/ beside")
+    init.add_argument("--out", type=Path, metavar="FILE.toml", help="by default FOLDER.toml, here")
     search = command("search", "Run the search that a configuration describes.", add_help=False)
     search.add_argument("config", nargs="?", help="a TOML file, such as configs/quickstart.toml")
     search.add_argument("--folder", default="checkpoints", help="where runs are written")
@@ -88,16 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     resume = command("resume", "Go on with a run from its last checkpoint.")
     resume.add_argument("run", type=Path, help="the run's folder")
     resume.add_argument("--budget", type=int, help="trials in all; by default what the run began with")
-    compare = command("compare", "Run controllers side by side, many searches each, at equal budget.")
+    compare = command("compare", "Run controllers at equal budget, many searches each.")
     compare.add_argument("config", help="a TOML file with arms, such as configs/compare_mock.toml")
     compare.add_argument("--folder", default="checkpoints", help="where comparisons are written")
-    sample = command("sample", "Measure networks that a run's policy proposes, and its greedy one.")
+    sample = command("sample", "Measure networks that a run's policy proposes. Its greedy one too.")
     sample.add_argument("run", type=Path, help="the run's folder")
     sample.add_argument("-n", type=int, default=50, help="how many networks (default: 50)")
     retrain = command(
         "retrain",
-        "Train a run's best architectures for longer; measure them on the test split. Options of network, "
-        "data and trainer can be given anew, such as --data.fraction 1.0.",
+        "Train a run's best networks for longer, with test accuracies. "
+        "Options of network, data and trainer can be given anew, such as --data.fraction 1.0.",
     )
     retrain.add_argument("run", type=Path, help="the run's folder")
     retrain.add_argument("--top", type=int, default=10, help="how many distinct architectures (default: 10)")
@@ -136,8 +141,24 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("kind", nargs="?", help="spaces, controllers, evaluators, rewards, networks or data")
     cache = command("cache", "Show where compiled programs are kept, or delete them.")
     cache.add_argument("action", nargs="?", choices=("clear",), help="clear: delete them")
+    complete = command("complete", "Print a script by which a shell completes commands and flags.")
+    complete.add_argument("shell", choices=("bash", "zsh"), help="which shell")
     search.set_defaults(parser=search)
     return parser
+
+
+def _init(options: argparse.Namespace, _: list[str]) -> int:
+    from jaxnas import starter
+    from jaxnas.data.survey import survey
+
+    file = starter.target(options.images, options.out)
+    found = survey(options.images)
+    starter.write(file, starter.configuration(options.images, found, file))
+    print("\n".join(starter.describe(found)))
+    if found.damaged:
+        print(f"jaxnas: {starter.warning(found.damaged)}", file=sys.stderr)
+    print(f"\n{file} is written. Next: jaxnas search {shlex.quote(str(file))}")
+    return 0
 
 
 def _search(options: argparse.Namespace, overrides: list[str]) -> int:
@@ -161,13 +182,24 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
     if options.dry_run:
         progress.preview(settings)
         return 0
-    parent, name = Path(options.folder), settings.search.name
     named = any(word.split("=")[0] == "--search.name" for word in overrides)
-    _free_folder(parent, name, named)
-    settings, searches = _searches(settings, config.build(settings))
-    folder = _create(parent, name, named, searches)
+    settings, searches, folder = begin(settings, Path(options.folder), named)
     with run.owned(folder):
         return _execute(settings, searches, folder)
+
+
+def begin(settings: Any, parent: Path, named: bool) -> tuple[Any, list["_One"], Path]:
+    """A new run: its settings, its searches, and its folder below `parent`, with all that `resume` needs.
+
+    Raises:
+      InputError: a part refuses a value, the data cannot be had, or `named` is True and the folder exists.
+    """
+    from jaxnas import config
+
+    name = settings.search.name
+    _free_folder(parent, name, named)
+    settings, searches = _searches(settings, config.build(settings))
+    return settings, searches, _create(parent, name, named, searches)
 
 
 def _resume(options: argparse.Namespace, _: list[str]) -> int:
@@ -278,31 +310,38 @@ def _create(parent: Path, name: str, named: bool, searches: list[_One]) -> Path:
 
 
 def _execute(settings: Any, searches: list[_One], folder: Path) -> int:
-    from jaxnas import progress, report, run
+    from jaxnas import report
 
     if settings.search.seeds > 1:
         return _execute_many(settings, searches[0], folder)
     with _saved(f"jaxnas resume {shlex.quote(str(folder))}"):
-        for each in searches:
-            with progress.Display(folder / each.folder, each.search, each.stop.budget) as display:
-                summary = run.execute(
-                    folder / each.folder,
-                    each.search,
-                    seed=each.seed,
-                    stop=each.stop,
-                    text=each.text,
-                    watch=display.update,
-                    keep=each.keeper.keep,
-                )
-            display.finish(summary)
-    if checked := searches[0].keeper.check(folder):
-        _tell(*checked)
+        perform(searches, folder)
     runs = [report.read(folder)]
     report.write(runs, folder)
     if len(searches) > 1:
         report.show(report.compare(runs))
     print(f"\nThe run lies in {folder}. Next: jaxnas report {shlex.quote(str(folder))}")
     return 0
+
+
+def perform(searches: list[_One], folder: Path) -> None:
+    """Run the searches of a run, whose folder the caller has `owned`, and show their progress."""
+    from jaxnas import progress, run
+
+    for each in searches:
+        with progress.Display(folder / each.folder, each.search, each.stop.budget) as display:
+            summary = run.execute(
+                folder / each.folder,
+                each.search,
+                seed=each.seed,
+                stop=each.stop,
+                text=each.text,
+                watch=display.update,
+                keep=each.keeper.keep,
+            )
+        display.finish(summary)
+    if checked := searches[0].keeper.check(folder):
+        _tell(*checked)
 
 
 def _tell(agrees: bool, text: str) -> None:
@@ -469,7 +508,7 @@ def _tabulate(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _list(options: argparse.Namespace, _: list[str]) -> int:
-    from jaxnas import config, data
+    from jaxnas import config, data, listing
     from jaxnas.errors import unknown
 
     kinds = {f"{section}s": registry for section, registry in config.registries().items()}
@@ -479,8 +518,7 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
     for kind, registry in kinds.items():
         if options.kind in (None, kind):
             print(f"{kind}:")
-            for name, factory in sorted(registry.items()):
-                print(f"  {name:24} {(factory.__doc__ or '').strip().splitlines()[0]}")
+            print("\n".join(listing.lines(registry, details=options.kind is not None)))
     return 0
 
 
@@ -497,6 +535,21 @@ def _cache(options: argparse.Namespace, _: list[str]) -> int:
             raise InputError(f"cache: cannot delete {folder}: {error.strerror}") from None
     done = "deleted" if options.action else "kept"
     print(f"{folder}: {len(files)} files of compiled programs, {megabytes:.1f} MB, {done}")
+    return 0
+
+
+def _complete(options: argparse.Namespace, _: list[str]) -> int:
+    import shtab
+
+    parser = _parser()
+    (commands,) = (each.choices for each in parser._actions if isinstance(each.choices, dict))
+    for command in commands.values():
+        for action in command._actions:
+            if action.dest in ("config", "out"):
+                action.complete = shtab.FILE
+            elif action.dest in ("run", "runs", "folder", "images"):
+                action.complete = shtab.DIRECTORY
+    print(shtab.complete(parser, options.shell))
     return 0
 
 
@@ -520,6 +573,7 @@ def _version() -> str:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
+    "init": _init,
     "search": _search,
     "resume": _resume,
     "compare": _compare,
@@ -531,6 +585,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "tabulate": _tabulate,
     "list": _list,
     "cache": _cache,
+    "complete": _complete,
 }
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class Display:
     def __init__(self, folder: Path, search: loop.Search, budget: int):
         self.folder, self.search, self.budget = folder, search, budget
         self.console = _console()
+        self.show = _notebook_line() if self.console.is_jupyter else self.console.print
         self.began, self.now = time.perf_counter(), None
         self.first: tuple[float, int] | None = None  # when the first round of this process ended, and trials
         self.live = Live(
@@ -49,10 +50,12 @@ class Display:
         self.first = self.first or (time.perf_counter(), now.trials)
         self.now = now
         if not self.console.is_terminal:
-            self.console.print(self._line())
+            self.show(self._line())
 
     def finish(self, summary: run.Summary) -> None:
-        """Print how the run ended and what it found."""
+        """Print how the run ended and what it found; in a notebook the run's result says it."""
+        if self.console.is_jupyter:
+            return self.show(self._line())
         print_ = self.console.print
         seconds = time.perf_counter() - self.began
         print_(f"\n{self.folder}: {summary.trials} trials in {_clock(seconds)}; {summary.why}")
@@ -253,6 +256,14 @@ def _print_table(console: Console, rows: list[list[str]]) -> None:
     for row in rows[1:]:
         table.add_row(*row)
     console.print(table)
+
+
+def _notebook_line() -> Callable[[str], None]:
+    """Shows a line in the output of a notebook's cell, in place of the line before."""
+    from IPython.display import display  # type: ignore
+
+    handle: Any = display({"text/plain": "starting"}, raw=True, display_id=True)
+    return lambda line: handle.update({"text/plain": line}, raw=True)
 
 
 def _console() -> Console:

@@ -1,8 +1,10 @@
 """The commands as a person meets them: files, messages, exit codes, signals, kills."""
 
+import contextlib
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -295,13 +297,29 @@ def test_stop_conditions(capsys):
 # HELP, LIST
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["resume", "--help"], ["report", "-h"], ["list", "-h"]])
-def test_help_fits_a_screen(arguments, capsys):
-    with pytest.raises(SystemExit, match="0"):
-        jaxnas(*arguments)
-    out = capsys.readouterr().out
-    assert 5 < len(out.splitlines()) <= 24
-    assert "jaxnas" in out
+@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+def test_help_fits_a_screen(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    try:
+        assert jaxnas(*filter(None, [command]), "--help") == 0  # of `search` it goes on with a configuration
+    except SystemExit as end:
+        assert end.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert 5 < len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert "jaxnas" in lines[0]
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_the_help_of_a_command_has_an_example_that_parses(command, capsys):
+    example = shlex.split(cli.EXAMPLES[command].partition(" >")[0])
+    assert example[:2] == ["jaxnas", command]
+    options, rest = cli._parser().parse_known_args(example[1:])
+    assert options.command == command
+    assert not rest or command in ("search", "compare", "retrain")
+    with contextlib.suppress(SystemExit):
+        jaxnas(command, "--help")
+    assert " ".join(cli.EXAMPLES[command].split()) in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_of_a_search(capsys):
@@ -339,6 +357,36 @@ def test_list(capsys):
     out = capsys.readouterr().out
     assert "reinforce" in out
     assert "digits" not in out
+    for word in ("https://arxiv.org/abs/1611.01578", "jaxnas/controllers/reinforce.py", "suits:"):
+        assert word in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion(shell, capsys):
+    assert jaxnas("complete", shell) == 0
+    script = capsys.readouterr().out
+    for word in (*cli.COMMANDS, "--dry-run", "--budget"):
+        assert word in script
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["jaxnas", "com"], ["compare", "complete"]),
+        (["jaxnas", "resume", "--b"], ["--budget"]),
+        (["jaxnas", "complete", ""], ["bash", "zsh"]),
+        (["jaxnas", "search", "moc"], ["mock.toml"]),
+    ],
+)
+def test_bash_completes(typed, expected, capsys):
+    if shutil.which("bash") is None:
+        pytest.skip("no bash")
+    jaxnas("complete", "bash")
+    words = " ".join(map(shlex.quote, typed))
+    ask = f"COMP_WORDS=({words}); COMP_CWORD={len(typed) - 1}; _shtab_jaxnas; echo ${{COMPREPLY[@]}}"
+    script = capsys.readouterr().out + ask
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == expected
 
 
 # BAD INPUT

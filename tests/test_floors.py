@@ -12,13 +12,13 @@ import jaxnas
 ROOT = Path(jaxnas.__file__).parent
 FLOORS = (
     ("types", "errors", "files"),
-    ("masks", "memory", "rewards", "tasks", "data", "options", "environment"),
+    ("masks", "memory", "rewards", "tasks", "data", "options", "environment", "listing"),
     ("spaces", "policies", "rl", "planning", "training", "programs", "networks"),
     ("controllers", "evaluators"),
     ("loop",),
     ("checkpoint", "ledger", "run", "seeds", "report", "export", "gym"),
     ("config",),
-    ("sampling", "retraining", "exporting", "tabulate", "comparison"),
+    ("sampling", "retraining", "exporting", "tabulate", "comparison", "starter"),
     ("api", "cli", "progress"),
 )
 # On one floor, but a run is made of these two, and many searches of runs; an export holds weights as they do;
@@ -30,7 +30,7 @@ ALLOWED = {
     ("export", "checkpoint"),
     ("seeds", "run"),
     ("seeds", "ledger"),
-    ("cli", "api"),
+    ("api", "cli"),
     ("cli", "progress"),
     ("networks", "spaces"),
 }

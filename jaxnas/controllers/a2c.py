@@ -3,6 +3,8 @@
 Mnih et al., "Asynchronous Methods for Deep Reinforcement Learning", 2016,
 https://arxiv.org/abs/1602.01783, algorithm S3, in its synchronous form: the rows of a round take the
 place of the parallel workers, and every walk is finished, so nothing is bootstrapped at a cut.
+
+Suits long walks, where one baseline for all decisions is too coarse: the critic judges each by itself.
 """
 
 from typing import NamedTuple

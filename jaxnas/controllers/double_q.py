@@ -3,6 +3,8 @@
 van Hasselt, "Double Q-learning", 2010,
 https://papers.nips.cc/paper/3964-double-q-learning, algorithm 1; replay and ε as in MetaQNN (Baker et al.
 2017, https://arxiv.org/abs/1611.02167).
+
+Suits what q_learning suits, where rewards are noisy and their maximum misleads.
 """
 
 from typing import NamedTuple

@@ -3,6 +3,8 @@
 Mnih et al., "Human-level control through deep reinforcement learning", 2015,
 https://doi.org/10.1038/nature14236, algorithm 1, with Adam in place of RMSProp; van Hasselt et al., "Deep
 Reinforcement Learning with Double Q-learning", 2016, https://arxiv.org/abs/1509.06461.
+
+Suits layer-by-layer spaces with too many states for a table.
 """
 
 from typing import NamedTuple, cast

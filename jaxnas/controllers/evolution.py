@@ -2,6 +2,8 @@
 
 Real, Aggarwal, Huang & Le, "Regularized Evolution for Image Classifier Architecture Search", 2019,
 https://arxiv.org/abs/1802.01548, algorithm 1.
+
+Suits every space and noisy rewards, without a learning rate to tune.
 """
 
 import jax

@@ -4,6 +4,9 @@ Schulman et al., "Proximal Policy Optimization Algorithms", 2017, https://arxiv.
 architectures Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition", 2018,
 https://arxiv.org/abs/1707.07012, appendix A.1. Illegal choices are masked in sampling and in the loss
 alike (Huang & Ontañón 2022, https://arxiv.org/abs/2006.14171).
+
+Suits costly children: several gradient steps on each round, and results that spread little from search to
+search.
 """
 
 from typing import NamedTuple

@@ -2,6 +2,8 @@
 
 Abolafia, Norouzi, Shen, Zhao & Le, "Neural Program Synthesis with Priority Queue Training", 2018,
 https://arxiv.org/abs/1801.03526, section 3.
+
+Suits small budgets, up to a few hundred trials: the reinforcement learning to begin with.
 """
 
 from typing import NamedTuple

@@ -2,6 +2,9 @@
 
 Watkins, "Learning from Delayed Rewards", 1989; Baker, Gupta, Naik & Raskar, "Designing Neural Network
 Architectures using Reinforcement Learning", 2017, https://arxiv.org/abs/1611.02167, algorithms 1–3.
+
+Suits spaces that build a network layer by layer with few states, such as metaqnn and cnn_mdp, with
+`search.duplicates = "reuse"`.
 """
 
 from typing import NamedTuple

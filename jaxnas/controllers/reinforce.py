@@ -3,6 +3,9 @@
 Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
 1992; Zoph & Le, "Neural Architecture Search with Reinforcement Learning", 2017,
 https://arxiv.org/abs/1611.01578, equation 2.
+
+Suits budgets of some hundred trials and more; free logits for a few independent decisions, an LSTM for long
+or dependent ones.
 """
 
 from typing import NamedTuple
@@ -68,7 +71,7 @@ def reinforce(
       temperature_floor: the temperature's least value.
       max_gradient_norm: clip the global norm of the gradient to this; 0 does not clip.
       max_tensor_norm: clip the norm of each array of the gradient to this; 0 does not clip.
-      skip_below: an architecture with |R − b| below this gives no gradient; a round of such takes no step.
+      skip_below: an architecture with `|R − b|` below this gives no gradient; a round of such takes no step.
       off_policy: for comparison, the biased gradient of log-probabilities over all choices, legal or not, at
         temperature 1, whatever the sampling did, as of the NASNet controller of
         https://github.com/michelesalvucci/DLMAIRIL_RL_based_NAS.

@@ -1,8 +1,11 @@
 """SARSA and expected SARSA: on-policy temporal-difference control, as it is or in expectation.
 
 Rummery & Niranjan, "On-line Q-learning using connectionist systems", 1994; van Seijen, van Hasselt,
-Whiteson & Wiering, "A theoretical and empirical analysis of Expected Sarsa", 2009; Sutton & Barto,
+Whiteson & Wiering, "A theoretical and empirical analysis of Expected Sarsa", 2009,
+https://doi.org/10.1109/ADPRL.2009.4927542; Sutton & Barto,
 "Reinforcement Learning", 2018, sections 6.4 and 6.6.
+
+Suits what q_learning suits, where the networks that the policy draws count more than the greedy one.
 """
 
 from typing import NamedTuple

@@ -1,6 +1,8 @@
 """CIFAR-10: 50,000 + 10,000 colour photographs, 32×32, from the binary archive (never the pickled one).
 
 Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html.
+
+Suits comparison with published results, on an accelerator; 163 MB are downloaded once.
 """
 
 import tarfile

@@ -1,6 +1,8 @@
 """1,797 handwritten digits, 8×8 gray, bundled with scikit-learn: real images without a download.
 
 Alpaydin & Kaynak 1998, https://doi.org/10.24432/C50P49; the test part of the UCI collection.
+
+Suits a first search: it is at hand without a download.
 """
 
 import numpy as np

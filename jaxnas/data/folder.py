@@ -1,4 +1,7 @@
-"""Image files in `<class>/…`, or in `train/<class>/…` with `validation` (or `val`) and `test` beside it."""
+"""Image files in `<class>/…`, or in `train/<class>/…` with `validation` (or `val`) and `test` beside it.
+
+Suits your own images; `jaxnas init FOLDER` writes a configuration for them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

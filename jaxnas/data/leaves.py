@@ -2,6 +2,8 @@
 
 The generator of DLMAIRIL, https://github.com/michelesalvucci/DLMAIRIL_RL_based_NAS, here seeded. It draws
 an angle for every leaf but never turns it; `rotate` does.
+
+Suits experiments with as many images as wanted: it is drawn, not downloaded.
 """
 
 import math

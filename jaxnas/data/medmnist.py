@@ -4,6 +4,8 @@ Yang et al. 2023, https://doi.org/10.1038/s41597-022-01721-8; files and licences
 CC BY-NC 4.0) at https://medmnist.com. Three sets were published twice, with different counts: OrganAMNIST has
 34,581 training images with medmnist 2 and 34,561 with medmnist 3. Both are accepted; the name of the data set
 says when it is the older one.
+
+Suits medical images; each set is downloaded once.
 """
 
 from typing import NamedTuple

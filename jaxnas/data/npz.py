@@ -1,4 +1,7 @@
-"""A NumPy archive `{train,val,test}_{images,labels}`, the layout of MedMNIST; never pickled."""
+"""A NumPy archive `{train,val,test}_{images,labels}`, the layout of MedMNIST; never pickled.
+
+Suits your own data where they are arrays already.
+"""
 
 from pathlib import Path
 

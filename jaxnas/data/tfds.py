@@ -1,6 +1,8 @@
 """Data sets prepared by TensorFlow Datasets as array_record or parquet, read without TensorFlow.
 
 https://www.tensorflow.org/datasets/tfless_tfds
+
+Suits data sets that TensorFlow Datasets has prepared on this machine.
 """
 
 from pathlib import Path

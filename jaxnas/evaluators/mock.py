@@ -2,6 +2,8 @@
 
 A seeded landscape with a known optimum on any space, or the published mock reward of a NASNet search. For
 tests, for teaching and for comparing controllers where thousands of searches are wanted.
+
+Suits tests and first steps with a controller: no data, no training, and the optimum is known.
 """
 
 from functools import partial

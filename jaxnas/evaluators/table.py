@@ -2,6 +2,8 @@
 
 The column `architecture` holds the space's notation; every other column of numbers is a measure. Several
 rows of one architecture are repeats, of which the child's key picks one.
+
+Suits comparisons over many seeds: a search takes seconds once its table is measured.
 """
 
 import csv

@@ -2,6 +2,8 @@
 
 Everything random about a child comes from its own key, and the order of the images from the evaluation
 root and the epoch, so a child's result does not depend on what is trained beside it.
+
+Suits a search for a network to keep.
 """
 
 import functools

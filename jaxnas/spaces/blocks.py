@@ -2,6 +2,8 @@
 
 Every block takes three decisions, filters × kernel × dropout; one block with the default choices gives
 the 24 architectures of https://github.com/Ashwashhere/RLMedNAS.
+
+Suits small images and a first search: a few decisions, and rules of what is forbidden.
 """
 
 import itertools

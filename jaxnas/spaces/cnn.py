@@ -4,6 +4,8 @@ What "Building Neural Networks using Deep Reinforcement Learning" (Sivaramakrish
 https://github.com/eshwarprasadS/Deep_RL_For_CNN) and MetaQNN (Baker et al. 2017,
 https://arxiv.org/abs/1611.02167) leave to future work. An option with one value is a rule of all networks and
 no decision; with several values it is a decision of every layer, or of the network.
+
+Suits a search over what the others fix: stride, activation, norm, attention, skips, dropout, the training.
 """
 
 import re

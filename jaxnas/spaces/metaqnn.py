@@ -3,6 +3,8 @@
 Baker, Gupta, Naik & Raskar 2017, "Designing Neural Network Architectures using Reinforcement Learning",
 https://arxiv.org/abs/1611.02167: Table 1 and Section 4 (CIFAR-10, SVHN), Table A1 (MNIST). The presets
 `leaves` and `leaves_published` are those of https://github.com/michelesalvucci/DLMAIRIL_RL_based_NAS.
+
+Suits tabular controllers and networks of variable depth: one layer a decision.
 """
 
 import itertools

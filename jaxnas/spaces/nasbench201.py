@@ -2,6 +2,8 @@
 
 Dong & Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search", ICLR 2020,
 https://arxiv.org/abs/2001.00326. NATS-Bench's topology space is the same.
+
+Suits comparisons of controllers over many seeds, on a table: nothing is trained.
 """
 
 import re

@@ -3,6 +3,8 @@
 Zoph, Vasudevan, Shlens & Le 2018, "Learning transferable architectures for scalable image recognition",
 https://arxiv.org/abs/1707.07012, section 3. What is searched is the two cells; how often they are stacked and
 with how many filters is the network's business (`networks/nasnet.py`).
+
+Suits a search on a small network or few images whose cells then make a deeper network.
 """
 
 import re
