@@ -1,4 +1,4 @@
-"""The command line: search, resume, compare, sample, retrain, report, tabulate, list, cache.
+"""The command line: search, resume, compare, sample, retrain, report, watch, tabulate, list, cache.
 
 Bad input ends in one line on stderr and exit code 2; an interrupt in a saved run and exit code 128 + signal.
 """
@@ -25,6 +25,7 @@ EXAMPLES = {
     "sample": "jaxnas sample checkpoints/quickstart -n 50",
     "retrain": "jaxnas retrain checkpoints/quickstart --top 5 --data.limit 500 --name small",
     "report": "jaxnas report checkpoints/rlmednas_random checkpoints/rlmednas_masked",
+    "watch": "jaxnas watch checkpoints/quickstart",
     "tabulate": "jaxnas tabulate checkpoints/rlmednas_random checkpoints/rlmednas_masked --out measured.csv",
     "list": "jaxnas list controllers",
     "cache": "jaxnas cache clear",
@@ -106,9 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     retrain.add_argument("--cells", metavar="N", help="short for --network.cells: a deeper network")
     retrain.add_argument("--filters", metavar="F", help="short for --network.filters: a wider network")
     retrain.add_argument("--name", default="", help="of the results' folder, RUN/retrained-NAME")
-    report = command("report", "Compare runs: print a table, write figures.")
+    report = command("report", "Compare runs: a table, figures and a page.")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     report.add_argument("--out", type=Path, help="where the figures go; by default the first run's folder")
+    watch = command("watch", "Show a run's page on localhost while its search goes on.")
+    watch.add_argument("run", type=Path, help="the run's folder")
+    watch.add_argument("--host", default="127.0.0.1", help="address (default: this machine alone)")
+    watch.add_argument("--port", type=int, default=8765, help="default: 8765")
     tabulate = command("tabulate", "Write what runs measured as a table to search.")
     tabulate.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     tabulate.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="the table")
@@ -144,10 +149,11 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
     parent, name = Path(options.folder), settings.search.name
     named = any(word.split("=")[0] == "--search.name" for word in overrides)
     _free_folder(parent, name, named)
-    settings, searches = _searches(settings, config.build(settings))
+    parts = config.build(settings)
+    settings, searches = _searches(settings, parts)
     folder = _create(parent, name, named, searches)
     with run.owned(folder):
-        return _execute(settings, searches, folder)
+        return _execute(settings, parts, searches, folder)
 
 
 def _resume(options: argparse.Namespace, _: list[str]) -> int:
@@ -157,14 +163,15 @@ def _resume(options: argparse.Namespace, _: list[str]) -> int:
     environment.read(folder)
     with run.owned(folder):
         settings = _reopen(folder, [] if options.budget is None else ["--search.budget", str(options.budget)])
-        settings, searches = _searches(settings, config.build(settings))
+        parts = config.build(settings)
+        settings, searches = _searches(settings, parts)
         for each in searches:
             run.check_budget(folder / each.folder, each.stop.budget)
         if changes := environment.changes(folder):
             print(
                 f"jaxnas: {folder}: {', '.join(changes)}: results may differ in their bits", file=sys.stderr
             )
-        return _execute(settings, searches, folder)
+        return _execute(settings, parts, searches, folder)
 
 
 def _reopen(folder: Path, flags: list[str]) -> Any:
@@ -255,28 +262,36 @@ def _create(parent: Path, name: str, named: bool, searches: list[_One]) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _execute(settings: Any, searches: list[_One], folder: Path) -> int:
-    from jaxnas import progress, report, run
+def _execute(settings: Any, parts: Any, searches: list[_One], folder: Path) -> int:
+    from jaxnas import progress, report, reporting, run
 
     if settings.search.seeds > 1:
         return _execute_many(settings, searches[0], folder)
+    page = reporting.Page(folder, reporting.source_of(parts))
     with _saved(f"jaxnas resume {shlex.quote(str(folder))}"):
         for each in searches:
             with progress.Display(folder / each.folder, each.search, each.stop.budget) as display:
+
+                def watch(now: run.Progress, display: progress.Display = display) -> None:
+                    display.update(now)
+                    page.update()
+
                 summary = run.execute(
                     folder / each.folder,
                     each.search,
                     seed=each.seed,
                     stop=each.stop,
                     text=each.text,
-                    watch=display.update,
+                    watch=watch,
                 )
             display.finish(summary)
     runs = [report.read(folder)]
     report.write(runs, folder)
+    page.write()
     if len(searches) > 1:
         report.show(report.compare(runs))
-    print(f"\nThe run lies in {folder}. Next: jaxnas report {shlex.quote(str(folder))}")
+    again = f"jaxnas report {shlex.quote(str(folder))}"
+    print(f"\nThe run lies in {folder}, its page is report.html. Next: {again}")
     return 0
 
 
@@ -384,12 +399,23 @@ def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _report(options: argparse.Namespace, _: list[str]) -> int:
-    from jaxnas import report
+    from jaxnas import environment, report, reporting
 
+    environment.use_cpu()
     runs = [report.read(path) for path in options.runs]
     report.show(report.compare(runs))
-    for path in report.write(runs, options.out or options.runs[0]):
+    folder = options.out or options.runs[0]
+    page = report.write_page(runs, folder, reporting.sources(runs))
+    for path in (*report.write(runs, folder), page):
         print(path)
+    return 0
+
+
+def _watch(options: argparse.Namespace, _: list[str]) -> int:
+    from jaxnas import environment, watch
+
+    environment.use_cpu()
+    watch.execute(options.run, options.host, options.port, lambda text: print(text, flush=True))
     return 0
 
 
@@ -459,6 +485,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "sample": _sample,
     "retrain": _retrain,
     "report": _report,
+    "watch": _watch,
     "tabulate": _tabulate,
     "list": _list,
     "cache": _cache,

@@ -252,6 +252,12 @@ def build(config: Config, *, dataset: Dataset | None = None) -> Parts:
     return Parts(space, controller, evaluator, part("reward"), rejected, network, dataset)
 
 
+def build_space(config: Config) -> Space:
+    """The space alone, which needs no data."""
+    settings = dict(vars(config.space))
+    return _factory("space", settings.pop("name"))(**settings)
+
+
 def resampling(config: Config, space: Space, controller: Controller) -> Controller:
     """A controller that proposes what is new where `config` asks for that, else the controller itself."""
     from jaxnas import controllers

@@ -18,11 +18,12 @@ FLOORS = (
     ("loop",),
     ("checkpoint", "ledger", "run", "seeds", "report", "export", "gym"),
     ("config",),
-    ("sampling", "retraining", "tabulate", "comparison"),
+    ("sampling", "retraining", "tabulate", "comparison", "reporting", "watch"),
     ("api", "cli", "progress"),
 )
 # On one floor, but a run is made of these two, and many searches of runs; commands draw their progress, the
-# cache is one folder, and a network reads its space's notation.
+# cache is one folder, a network reads its space's notation, a report the policy that a ledger keeps, and what
+# is watched is a report.
 ALLOWED = {
     ("data", "environment"),
     ("run", "checkpoint"),
@@ -32,6 +33,8 @@ ALLOWED = {
     ("cli", "api"),
     ("cli", "progress"),
     ("networks", "spaces"),
+    ("report", "ledger"),
+    ("watch", "reporting"),
 }
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
