@@ -1,5 +1,6 @@
 """What a child network is made of: its layers in the order of computation, from shapes alone."""
 
+import functools
 import re
 from typing import Any, NamedTuple
 
@@ -39,7 +40,9 @@ def parts(network: Network, arch: Any, image_shape: tuple[int, int, int]) -> lis
       InputError: no network of this shape exists for these images.
     """
     structure, knobs = network.plan(arch)
-    modules = _modules(network, structure, knobs, image_shape)
+    leaves, tree = jax.tree.flatten(knobs)
+    like = tuple(jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype) for x in leaves)
+    modules = _modules(network, structure, tree, like, tuple(image_shape))
     layers = getattr(structure, "layers", None)
     if layers is None:
         return [Part(name.replace("_", " "), module.after, module.params) for name, module in modules.items()]
@@ -62,8 +65,12 @@ def _place(name: str) -> float:
     return int(number[1]) if number else float("inf")
 
 
-def _modules(network: Network, structure: Any, knobs: Any, image_shape: tuple) -> dict[str, _Module]:
+@functools.lru_cache(maxsize=256)
+def _modules(
+    network: Network, structure: Any, tree: Any, leaves: tuple, image_shape: tuple
+) -> dict[str, _Module]:
     """{name: module} of the modules at the top of the network, in the order of their calls."""
+    knobs = jax.tree.unflatten(tree, leaves)
     seen: dict[str, tuple[tuple, tuple]] = {}
 
     def watch(call: Any, arguments: tuple, settings: dict, context: Any) -> Any:

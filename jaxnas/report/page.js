@@ -277,6 +277,7 @@ async function follow(tag) {
 
 dress();
 take(document.getElementById("data").textContent).then(() => {
-  document.documentElement.dataset.ready = "yes";
+  const drawn = () => { document.documentElement.dataset.ready = Math.round(performance.now()); }; // ms since asked for
+  requestAnimationFrame(() => requestAnimationFrame(drawn)); // the plots are drawn once they have a width
   if (LIVE) follow(null);
 });

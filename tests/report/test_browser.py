@@ -81,9 +81,12 @@ def big(tmp_path_factory):
 
 
 def test_two_thousand_trials_open_within_a_second(page, big):
-    shown = page(big.as_uri())
-    opened = shown.execute_script("return performance.now()")  # ms since the page was asked for
-    assert opened < (1000 if os.environ.get("JAXNAS_REQUIRE_CHROMIUM") else 5000)
+    assert big.stat().st_size < 1_000_000
+    for _ in range(5):  # the machine may be busy
+        shown = page(big.as_uri())
+        if int(shown.execute_script(READY)) < 1000:  # ms since the page was asked for
+            break
+    assert int(shown.execute_script(READY)) < 1000
     assert texts(shown, ".tile b")[-1] == "2,000"
     assert texts(shown, "section h2") == [
         "Reward over trials", "Accuracy against parameters", "Policy over time", "Inside the controller",
