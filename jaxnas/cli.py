@@ -1,4 +1,4 @@
-"""The command line: search, resume, compare, sample, retrain, report, watch, tabulate, list, cache.
+"""The command line: search, resume, compare, sample, retrain, export, report, watch, tabulate, list, cache.
 
 Bad input ends in one line on stderr and exit code 2; an interrupt in a saved run and exit code 128 + signal.
 """
@@ -24,6 +24,7 @@ EXAMPLES = {
     "compare": "jaxnas compare configs/compare_mock.toml --compare.seeds 50",
     "sample": "jaxnas sample checkpoints/quickstart -n 50",
     "retrain": "jaxnas retrain checkpoints/quickstart --top 5 --data.limit 500 --name small",
+    "export": "jaxnas export checkpoints/quickstart --optuna sqlite:///study.db",
     "report": "jaxnas report checkpoints/rlmednas_random checkpoints/rlmednas_masked",
     "watch": "jaxnas watch checkpoints/quickstart",
     "tabulate": "jaxnas tabulate checkpoints/rlmednas_random checkpoints/rlmednas_masked --out measured.csv",
@@ -68,7 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, text: str, **settings: Any) -> argparse.ArgumentParser:
         epilog = f"example: {EXAMPLES[name]}"
         return commands.add_parser(
-            name, help=text, description=text, epilog=epilog, allow_abbrev=False, **settings
+            name,
+            help=f"{text.split(';')[0].rstrip('.')}.",
+            description=text,
+            epilog=epilog,
+            allow_abbrev=False,
+            **settings,
         )
 
     search = command("search", "Run the search that a configuration describes.", add_help=False)
@@ -78,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", metavar="N", help="run N searches at once, for their statistics: --search.seeds N"
     )
     search.add_argument("--ledgers", action="store_true", help="with --seeds: keep the trials.csv of each")
+    search.add_argument("--log", metavar="WHERE", help="tensorboard: event files too: --search.log WHERE")
     search.add_argument(
         "--dry-run", action="store_true", help="show size, first architectures, memory and time"
     )
@@ -107,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     retrain.add_argument("--cells", metavar="N", help="short for --network.cells: a deeper network")
     retrain.add_argument("--filters", metavar="F", help="short for --network.filters: a wider network")
     retrain.add_argument("--name", default="", help="of the results' folder, RUN/retrained-NAME")
+    export = command("export", "Write a run's trials as an Optuna study.")
+    export.add_argument("run", type=Path, help="the run's folder")
+    export.add_argument(
+        "--optuna", required=True, metavar="STORAGE", help="where the study goes, such as sqlite:///study.db"
+    )
     report = command("report", "Compare runs: a table, figures and a page.")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     report.add_argument("--out", type=Path, help="where the figures go; by default the first run's folder")
@@ -135,6 +147,7 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
         raise InputError("search: no configuration; it takes a TOML file such as configs/quickstart.toml")
     overrides = [*overrides, *(["--search.ledgers"] if options.ledgers else [])]
     overrides += ["--search.seeds", options.seeds] if options.seeds is not None else []
+    overrides += ["--search.log", options.log] if options.log is not None else []
     if options.help:
         print(options.parser.format_help())
         print(config.usage(options.config, overrides))
@@ -143,6 +156,10 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
     environment.prepare(
         cpu_devices=settings.runtime.cpu_devices, deterministic=settings.runtime.deterministic
     )
+    if settings.search.log == "tensorboard":
+        from jaxnas.log import tensorboard
+
+        tensorboard.package()  # an InputError comes now
     if options.dry_run:
         progress.preview(settings)
         return 0
@@ -153,7 +170,7 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
     settings, searches = _searches(settings, parts)
     folder = _create(parent, name, named, searches)
     with run.owned(folder):
-        return _execute(settings, parts, searches, folder)
+        return _execute(settings, searches, folder, parts)
 
 
 def _resume(options: argparse.Namespace, _: list[str]) -> int:
@@ -171,7 +188,7 @@ def _resume(options: argparse.Namespace, _: list[str]) -> int:
             print(
                 f"jaxnas: {folder}: {', '.join(changes)}: results may differ in their bits", file=sys.stderr
             )
-        return _execute(settings, parts, searches, folder)
+        return _execute(settings, searches, folder, parts)
 
 
 def _reopen(folder: Path, flags: list[str]) -> Any:
@@ -230,6 +247,8 @@ def _searches(settings: Any, parts: Any) -> tuple[Any, list[_One]]:
 
 def _check_many(settings: Any) -> None:
     search = settings.search
+    if search.log != "none":
+        raise InputError("search.log: not with search.seeds, whose result is the arrays of all searches")
     if search.twin:
         raise InputError("search.twin: not with search.seeds; take `jaxnas compare`, which has a random arm")
     for name, value in vars(search.stop).items():
@@ -262,7 +281,7 @@ def _create(parent: Path, name: str, named: bool, searches: list[_One]) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _execute(settings: Any, parts: Any, searches: list[_One], folder: Path) -> int:
+def _execute(settings: Any, searches: list[_One], folder: Path, parts: Any) -> int:
     from jaxnas import progress, report, reporting, run
 
     if settings.search.seeds > 1:
@@ -270,10 +289,14 @@ def _execute(settings: Any, parts: Any, searches: list[_One], folder: Path) -> i
     page = reporting.Page(folder, reporting.source_of(parts))
     with _saved(f"jaxnas resume {shlex.quote(str(folder))}"):
         for each in searches:
-            with progress.Display(folder / each.folder, each.search, each.stop.budget) as display:
+            with (
+                progress.Display(folder / each.folder, each.search, each.stop.budget) as display,
+                _logged(settings, folder / each.folder) as log,
+            ):
 
-                def watch(now: run.Progress, display: progress.Display = display) -> None:
-                    display.update(now)
+                def watch(now: run.Progress, told: tuple = (display.update, log)) -> None:
+                    for tell in told:
+                        tell(now)
                     page.update()
 
                 summary = run.execute(
@@ -308,6 +331,22 @@ def _execute_many(settings: Any, one: _One, folder: Path) -> int:
     progress.show_many(one.search.space, arrays)
     print(f"\nThe arrays of all searches lie in {folder / 'searches.npz'}, a row each in summary.csv.")
     return 0
+
+
+@contextlib.contextmanager
+def _logged(settings: Any, folder: Path) -> Iterator[Callable[[Any], None]]:
+    """What is told of a search that also writes a log elsewhere."""
+    if settings.search.log == "none":
+        yield lambda _: None
+        return
+    from jaxnas import config
+    from jaxnas.log import tensorboard
+
+    log = tensorboard.Log(folder, config.to_table(settings))
+    try:
+        yield lambda _: log.update()
+    finally:
+        log.close()
 
 
 @contextlib.contextmanager
@@ -398,6 +437,14 @@ def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace, _: list[str]) -> int:
+    from jaxnas.log import optuna
+
+    name, trials = optuna.execute(options.run, options.optuna)
+    print(f"{options.optuna}: study {name!r}, {trials} trials")
+    return 0
+
+
 def _report(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnas import environment, report, reporting
 
@@ -484,6 +531,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "compare": _compare,
     "sample": _sample,
     "retrain": _retrain,
+    "export": _export,
     "report": _report,
     "watch": _watch,
     "tabulate": _tabulate,

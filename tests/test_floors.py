@@ -16,14 +16,14 @@ FLOORS = (
     ("spaces", "policies", "rl", "planning", "training", "programs", "networks"),
     ("controllers", "evaluators"),
     ("loop",),
-    ("checkpoint", "ledger", "run", "seeds", "report", "export", "gym"),
+    ("checkpoint", "ledger", "run", "seeds", "report", "export", "gym", "log"),
     ("config",),
     ("sampling", "retraining", "tabulate", "comparison", "reporting", "watch"),
     ("api", "cli", "progress"),
 )
 # On one floor, but a run is made of these two, and many searches of runs; commands draw their progress, the
-# cache is one folder, a network reads its space's notation, a report the policy that a ledger keeps, and what
-# is watched is a report.
+# cache is one folder, a network reads its space's notation, reports and logs read ledgers, and one watches
+# reports.
 ALLOWED = {
     ("data", "environment"),
     ("run", "checkpoint"),
@@ -34,6 +34,8 @@ ALLOWED = {
     ("cli", "progress"),
     ("networks", "spaces"),
     ("report", "ledger"),
+    ("log", "ledger"),
+    ("log", "report"),
     ("watch", "reporting"),
 }
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -125,6 +127,8 @@ def test_import_is_quick_and_loads_no_optional_package():
         "sklearn",
         "matplotlib",
         "gymnasium",
+        "tensorboardX",
+        "optuna",
     ]
     code = (
         "import sys, time; began = time.perf_counter(); import jaxnas; took = time.perf_counter() - began;"

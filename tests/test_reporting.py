@@ -5,7 +5,9 @@ from jaxnas import config, controllers, evaluators, loop, report, reporting, rew
 from jaxnas.spaces import blocks
 from tests.report.test_page import data_of
 
-MOCK = '[space]\nname = "blocks"\n[controller]\nname = "reinforce"\nbatch_size = 4\n[evaluator]\nname = "mock"\n'
+MOCK = (
+    '[space]\nname = "blocks"\n[controller]\nname = "reinforce"\nbatch_size = 4\n[evaluator]\nname = "mock"\n'
+)
 
 
 def read(folder):
