@@ -78,7 +78,7 @@ function showTip(event, text) {
 const hideTip = () => { tip.hidden = true; };
 
 // A plot that redraws itself when its width changes. `options`: label, height, x, y (axes, from linear or
-// logarithmic), xName, yName, series [{tone, x, y, kind: line, steps or dots, thin, dashed}], hover.
+// logarithmic), xName, yName, series [{tone, x, y, kind: line, steps or dots, thin, dashed, faint}], hover.
 // A point of `hover.at` {x, y} is found from a place, and `hover.text(i)` says what it is.
 function plot(options) {
   const place = make("div.plot");
@@ -128,7 +128,7 @@ function drawPlot({ label, height = 260, x, y, xName = "", yName = "", series, h
   return svg;
 }
 
-function drawSeries({ tone, x, y, kind, thin, dashed, end }, at, axis) {
+function drawSeries({ tone, x, y, kind, thin, dashed, faint, end }, at, axis) {
   const place = (i) => `${at.x(x[i]).toFixed(1)} ${at.y(y[i]).toFixed(1)}`;
   let path = "", broken = true;
   for (let i = 0; i < x.length; i++) {
@@ -139,7 +139,7 @@ function drawSeries({ tone, x, y, kind, thin, dashed, end }, at, axis) {
     broken = false;
   }
   if (kind === "steps" && path) path += `H${at.x(end ?? axis.hi).toFixed(1)}`;
-  const classes = kind === "dots" ? ".dots" : `.line${thin ? ".thin" : ""}${dashed ? ".dashed" : ""}`;
+  const classes = kind === "dots" ? `.dots${faint ? ".faint" : ""}` : `.line${thin ? ".thin" : ""}${dashed ? ".dashed" : ""}`;
   return make(`path${classes}`, { d: path, style: `--tone:var(--${tone})` });
 }
 

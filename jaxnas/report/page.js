@@ -41,7 +41,7 @@ const duration = (s) => s ? s < 1 ? "< 1 s" : s < 60 ? `${s.toFixed(1)} s` : s <
 function rewards() {
   const series = [...data.runs].reverse().flatMap((run) => [
     { tone: tone(run), x: run.mean.x, y: run.mean.y, kind: "line", dashed: run.twin },
-    { tone: tone(run), x: run.best_so_far.x, y: run.best_so_far.y, kind: "steps", thin: true, end: run.count },
+    { tone: tone(run), x: run.best_so_far.x, y: run.best_so_far.y, kind: "steps", thin: true, dashed: run.twin, end: run.count },
   ]);
   const longest = [...data.runs].sort((a, b) => b.mean.x.length - a.mean.x.length)[0];
   const near = (line, trial) => line.y[line.x.findLastIndex((x) => x <= trial)];
@@ -69,7 +69,7 @@ function sizes() {
   }).filter((front) => front.x.length);
   const dots = data.runs.map((run) => {
     const own = points.filter((p) => p.run === run);
-    return { tone: tone(run), kind: "dots", x: own.map((p) => p.size), y: own.map((p) => p.value) };
+    return { tone: tone(run), kind: "dots", faint: run.twin, x: own.map((p) => p.size), y: own.map((p) => p.value) };
   });
   return card(`${name === "accuracy" ? "Accuracy" : "Reward"} against parameters`, "A dot a trial; line: Pareto front, the best of at most that size. Point at a dot for its architecture.", legend(), plot({
     label: `${name} against parameters`, xName: "parameters", yName: name, height: 290, series: [...dots.reverse(), ...fronts.reverse()],
@@ -110,6 +110,7 @@ function heat(run) {
       const share = percent[point][i];
       cell.style.setProperty("--p", share / 100);
       cell.classList.toggle("strong", share >= 50);
+      cell.classList.toggle("full", share >= 75);
       cell.title = `${title}: ${share} %`;
       if (shared) cell.textContent = share >= 10 ? share : "";
     });
@@ -240,8 +241,12 @@ function draw() {
 
 async function take(text) {
   data = await unpack(text);
-  let colour = 0;
-  for (const run of data.runs) run.tone = run.twin ? "twin" : `c${colour++ % TONES}`;
+  const several = data.runs.filter((run) => run.twin).length > 1; // then a twin has its run's colour
+  let colour = -1;
+  for (const run of data.runs) {
+    if (!run.twin) colour++;
+    run.tone = run.twin && !several ? "twin" : `c${colour % TONES}`;
+  }
   draw();
 }
 
