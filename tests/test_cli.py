@@ -564,6 +564,7 @@ def test_signals_and_a_kill():
     wait_for_trials(folder, done + 8, process)
     process.kill()
     process.communicate()
+    assert (folder / "report.html").read_text("utf-8").endswith("</html>\n")
     # In this process, and to another budget: the rest of it is quick.
     more = len(rows(folder)) + 9
     path, first = folder / "config.toml", folder / ".config.toml"

@@ -1,4 +1,4 @@
-// Axes, lines, dots and graphs as SVG, drawn at the width that there is, so that type has one size everywhere.
+// Axes, lines, dots and graphs as SVG, drawn at the width that there is: type has one size everywhere.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -15,17 +15,22 @@ function make(what, attributes, ...children) {
     else if (key === "style") element.style.cssText = value;
     else if (value !== null && value !== false) element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null));
+  element.append(...children.flat(Infinity).filter((child) => child || child === 0));
   return element;
 }
 make.svg = new Set(["svg", "g", "path", "text", "rect", "line", "circle"]);
 
 const number = (value, digits = 4) =>
-  value === null || value === undefined ? "–"
-    : Number.isInteger(value) ? value.toLocaleString("en-US")
-    : Math.abs(value) >= 1e4 ? Math.round(value).toLocaleString("en-US") : String(+value.toFixed(digits));
+  value === null || value === undefined
+    ? "–"
+    : Number.isInteger(value)
+      ? value.toLocaleString("en-US")
+      : Math.abs(value) >= 1e4
+        ? Math.round(value).toLocaleString("en-US")
+        : String(+value.toFixed(digits));
 
-function short(value) { // 0.05, 20k, 1.5M
+function short(value) {
+  // 0.05, 20k, 1.5M
   const size = Math.abs(value);
   if (size >= 1e9) return `${+(value / 1e9).toPrecision(3)}G`;
   if (size >= 1e6) return `${+(value / 1e6).toPrecision(3)}M`;
@@ -45,10 +50,11 @@ function linear(values, { count = 5, tight = false } = {}) {
     [lo, hi] = tight ? [lo, lo + 1] : [lo - room, hi + room];
   }
   const power = 10 ** Math.floor(Math.log10((hi - lo) / count));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= (hi - lo) / count * (1 - 1e-9));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= ((hi - lo) / count) * (1 - 1e-9));
   if (!tight) [lo, hi] = [Math.floor(lo / step + 1e-6) * step, Math.ceil(hi / step - 1e-6) * step];
   const ticks = [];
-  for (let i = Math.ceil(lo / step - 1e-6); i * step <= hi + step * 1e-6; i++) ticks.push(+(i * step).toPrecision(10));
+  for (let i = Math.ceil(lo / step - 1e-6); i * step <= hi + step * 1e-6; i++)
+    ticks.push(+(i * step).toPrecision(10));
   return { lo, hi, ticks, part: (value) => (value - lo) / (hi - lo) };
 }
 
@@ -59,11 +65,19 @@ function logarithmic(values) {
   for (let e = Math.floor(Math.log10(lo)) - 1; e <= Math.ceil(Math.log10(hi)) + 1; e++)
     for (const m of [1, 2, 5]) marks.push(+`${m}e${e}`);
   const first = marks.findLastIndex((mark) => mark <= lo);
-  const last = Math.max(first + 1, marks.findIndex((mark) => mark >= hi));
+  const last = Math.max(
+    first + 1,
+    marks.findIndex((mark) => mark >= hi),
+  );
   const shown = marks.slice(first, last + 1);
   const [from, to] = [Math.log(shown[0]), Math.log(shown[shown.length - 1])];
   const ticks = shown.length < 8 ? shown : shown.filter((mark) => Number.isInteger(Math.log10(mark)));
-  return { lo: shown[0], hi: shown[shown.length - 1], ticks, part: (value) => (Math.log(value) - from) / (to - from) };
+  return {
+    lo: shown[0],
+    hi: shown[shown.length - 1],
+    ticks,
+    part: (value) => (Math.log(value) - from) / (to - from),
+  };
 }
 
 function showTip(event, text) {
@@ -75,19 +89,28 @@ function showTip(event, text) {
   tip.style.left = `${Math.max(4, left)}px`;
   tip.style.top = `${Math.max(4, top)}px`;
 }
-const hideTip = () => { tip.hidden = true; };
+const hideTip = () => {
+  tip.hidden = true;
+};
 
 // A plot that redraws itself when its width changes. `options`: label, height, x, y (axes, from linear or
 // logarithmic), xName, yName, series [{tone, x, y, kind: line, steps or dots, thin, dashed, faint}], hover.
 // A point of `hover.at` {x, y} is found from a place, and `hover.text(i)` says what it is.
 function plot(options) {
   const place = make("div.plot");
-  new ResizeObserver(() => { if (place.clientWidth) place.replaceChildren(drawPlot(options, place.clientWidth)); }).observe(place);
+  new ResizeObserver(() => {
+    if (place.clientWidth) place.replaceChildren(drawPlot(options, place.clientWidth));
+  }).observe(place);
   return place;
 }
 
 function drawPlot({ label, height = 260, x, y, xName = "", yName = "", series, hover, bare }, width) {
-  const [left, right, top, bottom] = [Math.max(34, 8 + 6.6 * most(y.ticks.map((t) => short(t).length))), width - 14, yName ? 24 : 8, height - (xName ? 38 : 22)];
+  const [left, right, top, bottom] = [
+    Math.max(34, 8 + 6.6 * most(y.ticks.map((t) => short(t).length))),
+    width - 14,
+    yName ? 24 : 8,
+    height - (xName ? 38 : 22),
+  ];
   const at = { x: (v) => left + x.part(v) * (right - left), y: (v) => bottom - y.part(v) * (bottom - top) };
   const svg = make("svg", { height, role: "img", "aria-label": label });
   for (const tick of y.ticks) {
@@ -95,8 +118,9 @@ function drawPlot({ label, height = 260, x, y, xName = "", yName = "", series, h
     svg.append(make("text.end", { x: left - 6, y: at.y(tick) + 4 }, short(tick)));
   }
   const room = Math.max(1, Math.ceil(x.ticks.length / ((right - left) / 52)));
-  x.ticks.filter((_, i) => i % room === 0).forEach((tick) =>
-    svg.append(make("text.middle", { x: at.x(tick), y: bottom + 17 }, short(tick))));
+  x.ticks
+    .filter((_, i) => i % room === 0)
+    .forEach((tick) => svg.append(make("text.middle", { x: at.x(tick), y: bottom + 17 }, short(tick))));
   if (xName) svg.append(make("text.middle", { x: (left + right) / 2, y: height - 4 }, xName));
   if (yName) svg.append(make("text", { x: 0, y: 12 }, yName));
   const lines = make("g");
@@ -116,53 +140,84 @@ function drawPlot({ label, height = 260, x, y, xName = "", yName = "", series, h
       });
       marks.replaceChildren();
       if (found < 0) return hideTip();
-      marks.append(hover.column
-        ? make("line.rule", { x1: points[found][0], x2: points[found][0], y1: top, y2: bottom })
-        : make("circle.mark", { cx: points[found][0], cy: points[found][1], r: 5.5 }));
+      marks.append(
+        hover.column
+          ? make("line.rule", { x1: points[found][0], x2: points[found][0], y1: top, y2: bottom })
+          : make("circle.mark", { cx: points[found][0], cy: points[found][1], r: 5.5 }),
+      );
       showTip(event, hover.text(found));
     };
     svg.addEventListener("pointermove", find);
     svg.addEventListener("pointerdown", find);
-    svg.addEventListener("pointerleave", () => { marks.replaceChildren(); hideTip(); });
+    svg.addEventListener("pointerleave", () => {
+      marks.replaceChildren();
+      hideTip();
+    });
   }
   return svg;
 }
 
 function drawSeries({ tone, x, y, kind, thin, dashed, faint, end }, at, axis) {
   const place = (i) => `${at.x(x[i]).toFixed(1)} ${at.y(y[i]).toFixed(1)}`;
-  let path = "", broken = true;
+  let path = "",
+    broken = true;
   for (let i = 0; i < x.length; i++) {
-    if (y[i] === null || x[i] === null) { broken = true; continue; }
-    if (kind === "dots") { path += `M${place(i)}h0`; continue; }
-    path += broken ? `M${place(i)}` : kind === "steps" ? `H${at.x(x[i]).toFixed(1)}V${at.y(y[i]).toFixed(1)}` : `L${place(i)}`;
+    if (y[i] === null || x[i] === null) {
+      broken = true;
+      continue;
+    }
+    if (kind === "dots") {
+      path += `M${place(i)}h0`;
+      continue;
+    }
+    path += broken
+      ? `M${place(i)}`
+      : kind === "steps"
+        ? `H${at.x(x[i]).toFixed(1)}V${at.y(y[i]).toFixed(1)}`
+        : `L${place(i)}`;
     if (broken && (i + 1 === x.length || y[i + 1] === null)) path += "h1";
     broken = false;
   }
   if (kind === "steps" && path) path += `H${at.x(end ?? axis.hi).toFixed(1)}`;
-  const classes = kind === "dots" ? `.dots${faint ? ".faint" : ""}` : `.line${thin ? ".thin" : ""}${dashed ? ".dashed" : ""}`;
+  const classes =
+    kind === "dots"
+      ? `.dots${faint ? ".faint" : ""}`
+      : `.line${thin ? ".thin" : ""}${dashed ? ".dashed" : ""}`;
   return make(`path${classes}`, { d: path, style: `--tone:var(--${tone})` });
 }
 
 // A directed graph whose edges go forward, from the top down: {nodes, edges: [from, to, words]}.
 function graph({ name, nodes, edges }) {
   const depth = nodes.map(() => 0);
-  for (const [from, to] of [...edges].sort((a, b) => a[1] - b[1])) depth[to] = Math.max(depth[to], depth[from] + 1);
+  for (const [from, to] of [...edges].sort((a, b) => a[1] - b[1]))
+    depth[to] = Math.max(depth[to], depth[from] + 1);
   depth[nodes.length - 1] = most(depth.slice(0, -1)) + 1;
   const rows = [];
   depth.forEach((d, i) => (rows[d] = rows[d] || []).push(i));
   const [width, pitch] = [Math.max(320, most(rows.map((row) => row.length)) * 120), 74];
   const where = nodes.map(() => [0, 0]);
-  rows.forEach((row, d) => row.forEach((i, k) => {
-    where[i] = [(k + 0.5) * (width / row.length) + (row.length === 1 && d % 2 && d < rows.length - 1 ? 34 : 0), 20 + d * pitch];
-  }));
+  rows.forEach((row, d) =>
+    row.forEach((i, k) => {
+      where[i] = [
+        (k + 0.5) * (width / row.length) + (row.length === 1 && d % 2 && d < rows.length - 1 ? 34 : 0),
+        20 + d * pitch,
+      ];
+    }),
+  );
   const height = rows.length * pitch - 30;
-  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name, style: `max-width:${width * 1.15}px` });
+  const svg = make("svg", {
+    viewBox: `0 0 ${width} ${height}`,
+    role: "img",
+    "aria-label": name,
+    style: `max-width:${width * 1.15}px`,
+  });
   const [lines, words] = [make("g"), make("g")];
   nodes.forEach((_, to) => {
     const [x2, y2] = where[to];
     const into = edges.filter((edge) => edge[1] === to).sort((a, b) => where[a[0]][0] - where[b[0]][0]);
     into.forEach(([from, , operation], k) => {
-      const [x1, y1] = where[from], place = k - (into.length - 1) / 2;
+      const [x1, y1] = where[from],
+        place = k - (into.length - 1) / 2;
       const [x, start, bend] = [x2 + place * 26, y1 + 13, pitch * 0.5];
       const d = `M${x1} ${start}C${x1} ${start + bend} ${x} ${y2 - 13 - bend} ${x} ${y2 - 13}m-3 -5l3 5l3 -5`;
       lines.append(make("path.line.thin", { style: "--tone:var(--muted)", d }));
@@ -174,7 +229,9 @@ function graph({ name, nodes, edges }) {
   svg.append(lines, words);
   nodes.forEach((node, i) => {
     const half = 12 + 3.4 * node.length;
-    svg.append(make("rect.node", { x: where[i][0] - half, y: where[i][1] - 13, width: 2 * half, height: 26, rx: 6 }));
+    svg.append(
+      make("rect.node", { x: where[i][0] - half, y: where[i][1] - 13, width: 2 * half, height: 26, rx: 6 }),
+    );
     svg.append(make("text.middle", { x: where[i][0], y: where[i][1] + 4 }, node));
   });
   return svg;

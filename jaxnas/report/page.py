@@ -1,6 +1,6 @@
 """The report page: runs as one HTML file that needs nothing else, not even a network.
 
-The data is JSON, compressed and in base64; `page.js` draws it. Equal runs give equal bytes.
+The data is JSON, compressed and in base64; the scripts beside this module draw it. Equal runs give equal bytes.
 """
 
 import base64
@@ -42,7 +42,7 @@ class Source(NamedTuple):
 def html(data: str, title: str, *, live: bool = False) -> str:
     """The page of `encode`d data. A live one asks its server for new data every two seconds."""
     files = importlib.resources.files(__package__)
-    names = ("page.html", "page.css", "charts.js", "page.js")
+    names = ("page.html", "page.css", "charts.js", "figures.js", "details.js", "page.js")
     text, style, *scripts = (files.joinpath(name).read_text("utf-8") for name in names)
     script = "\n".join(scripts)
     for name, value in (("STYLE", style), ("SCRIPT", script), ("LIVE", "yes" if live else "")):
