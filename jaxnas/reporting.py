@@ -1,6 +1,7 @@
 """The report page of runs, with what their configurations say of architectures; kept up during a search."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,8 +43,12 @@ class Page:
         """Write it anew if its turn has come."""
         began = time.perf_counter()
         if self.cost <= SHARE * (began - self.began):
-            self.write()
-            self.cost += time.perf_counter() - began
+            try:
+                self.write()
+                self.cost += time.perf_counter() - began
+            except InputError as error:  # a search does not end for its page
+                print(f"jaxnas: {error}", file=sys.stderr)
+                self.cost = float("inf")
 
     def write(self) -> None:
         """Write it."""

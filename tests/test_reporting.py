@@ -53,6 +53,16 @@ def test_the_page_waits_until_its_cost_is_little(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_search_does_not_end_for_a_page_that_cannot_be_written(tmp_path, capsys):
+    page = reporting.Page(tmp_path / "no run", report.Source(blocks()))
+    for _ in range(2):
+        page.update()
+    assert capsys.readouterr().err == (
+        f"jaxnas: {tmp_path / 'no run'}: not a run: no such folder; "
+        "give a run's folder, such as checkpoints/quickstart\n"
+    )
+
+
 def test_sources_say_as_much_as_can_be_known(tmp_path):
     def make(name, text):
         folder = tmp_path / name

@@ -46,7 +46,7 @@ class Log:
         self.writer = tensorboard.SummaryWriter(logdir=str(folder / FOLDER), flush_secs=10)
         self.trials, self.rounds = _Rows(folder / "trials.csv"), _Rows(folder / "rounds.csv")
         self.policy, self.drawn = folder / "policy.npz", set()
-        self.batch_size, self.best = 0, float("-inf")
+        self.batch_size, self.best, self.written = 0, float("-inf"), None
         flat = {f"{s}.{key}": _plain(v) for s, table in settings.items() for key, v in table.items()}
         experiment, started, self.ended = tensorboard.summary.hparams(flat, {BEST: 0.0})
         for summary in (experiment, started):
@@ -71,7 +71,10 @@ class Log:
                 if row[name]:
                     group = "search" if name == "mean_reward" else "controller"
                     add(f"{group}/{name}", float(row[name]), int(row["trials"]))
-        for round, (_, probabilities) in ledger.load_policy(self.policy).items():
+        written = self.policy.stat().st_mtime_ns if self.policy.exists() else None
+        snapshots = ledger.load_policy(self.policy) if written != self.written else {}
+        self.written = written
+        for round, (_, probabilities) in snapshots.items():
             if round not in self.drawn:
                 self.drawn.add(round)
                 self.writer.add_image("policy", image(probabilities), round * self.batch_size)
