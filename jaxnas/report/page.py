@@ -1,6 +1,6 @@
 """The report page: runs as one HTML file that needs nothing else, not even a network.
 
-The data is JSON, compressed and in base64; the scripts beside this module draw it. Equal runs give equal bytes.
+The data is JSON, compressed and in base64; scripts beside this module draw it. Equal runs give equal bytes.
 """
 
 import base64
