@@ -39,6 +39,7 @@ def test_the_page_is_there_from_the_first_round_and_a_search_does_not_change_by_
         files = sorted(p for p in folder.glob("*") if p.name in ("trials.csv", "rounds.csv", "policy.npz"))
         ledgers.append([p.read_bytes() for p in files])
     assert counts == [(4, 4), (8, 8), (12, 12)]
+    reporting.Page(tmp_path / "watched", report.Source(space)).write()  # the policy is saved at the end
     assert ledgers[0] == ledgers[1]
     heat = read(tmp_path / "watched")["policy"]
     assert heat["at"] == [0, 4, 8]
