@@ -73,10 +73,10 @@ def search(
     environment.prepare(
         cpu_devices=settings.runtime.cpu_devices, deterministic=settings.runtime.deterministic
     )
-    _, searches, path = cli.begin(settings, Path(folder), "name" in search)
+    settings, searches, path, parts = cli.begin(settings, Path(folder), "name" in search)
     with run.owned(path):
         try:
-            cli.perform(searches, path)
+            cli.perform(settings, searches, path, parts)
         except run.Interrupted as interrupt:
             if interrupt.number != signal.SIGINT:
                 raise SystemExit(128 + interrupt.number) from None

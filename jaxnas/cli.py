@@ -28,6 +28,7 @@ EXAMPLES = {
     "export": "jaxnas export checkpoints/quickstart --trial 17",
     "predict": "jaxnas predict checkpoints/quickstart digit.png --explain reasons.png",
     "report": "jaxnas report checkpoints/rlmednas_random checkpoints/rlmednas_masked",
+    "watch": "jaxnas watch checkpoints/quickstart",
     "tabulate": "jaxnas tabulate checkpoints/rlmednas_random checkpoints/rlmednas_masked --out measured.csv",
     "list": "jaxnas list controllers",
     "cache": "jaxnas cache clear",
@@ -71,7 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, text: str, **settings: Any) -> argparse.ArgumentParser:
         epilog = f"example: {EXAMPLES[name]}"
         return commands.add_parser(
-            name, help=text.split(". ")[0], description=text, epilog=epilog, allow_abbrev=False, **settings
+            name,
+            help=f"{text.split('. ')[0].rstrip('.')}.",
+            description=text,
+            epilog=epilog,
+            allow_abbrev=False,
+            **settings,
         )
 
     init = command("init", "Look at a folder of images and write a configuration for it.")
@@ -84,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", metavar="N", help="run N searches at once, for their statistics: --search.seeds N"
     )
     search.add_argument("--ledgers", action="store_true", help="with --seeds: keep the trials.csv of each")
+    search.add_argument("--log", metavar="WHERE", help="tensorboard: event files too: --search.log WHERE")
     search.add_argument(
         "--dry-run", action="store_true", help="show size, first architectures, memory and time"
     )
@@ -121,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--out", type=Path, metavar="FOLDER", help="by default RUN/best, RUN/exported/trial_N"
     )
+    export.add_argument(
+        "--optuna", metavar="STORAGE", help="instead, all trials as a study, such as sqlite:///study.db"
+    )
     export.add_argument("--onnx", action="store_true", help="not possible yet; says why")
     predict = command("predict", "Classify image files by a network of a run; show its reasons.")
     predict.add_argument("folder", type=Path, help="a run, its best/, or a folder of `jaxnas export`")
@@ -131,9 +141,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.png",
         help="draw Grad-CAM over the images, else over correct and wrong validation images",
     )
-    report = command("report", "Compare runs: print a table, write figures.")
+    report = command("report", "Compare runs: a table, figures and a page.")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     report.add_argument("--out", type=Path, help="where the figures go; by default the first run's folder")
+    watch = command("watch", "Show a run's page on localhost while its search goes on.")
+    watch.add_argument("run", type=Path, help="the run's folder")
+    watch.add_argument("--host", default="127.0.0.1", help="address (default: this machine alone)")
+    watch.add_argument("--port", type=int, default=8765, help="default: 8765")
     tabulate = command("tabulate", "Write what runs measured as a table to search.")
     tabulate.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     tabulate.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="the table")
@@ -171,6 +185,7 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
         raise InputError("search: no configuration; it takes a TOML file such as configs/quickstart.toml")
     overrides = [*overrides, *(["--search.ledgers"] if options.ledgers else [])]
     overrides += ["--search.seeds", options.seeds] if options.seeds is not None else []
+    overrides += ["--search.log", options.log] if options.log is not None else []
     if options.help:
         print(options.parser.format_help())
         print(config.usage(options.config, overrides))
@@ -179,17 +194,21 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
     environment.prepare(
         cpu_devices=settings.runtime.cpu_devices, deterministic=settings.runtime.deterministic
     )
+    if settings.search.log == "tensorboard":
+        from jaxnas.log import tensorboard
+
+        tensorboard.package()  # an InputError comes now
     if options.dry_run:
         progress.preview(settings)
         return 0
     named = any(word.split("=")[0] == "--search.name" for word in overrides)
-    settings, searches, folder = begin(settings, Path(options.folder), named)
+    settings, searches, folder, parts = begin(settings, Path(options.folder), named)
     with run.owned(folder):
-        return _execute(settings, searches, folder)
+        return _execute(settings, searches, folder, parts)
 
 
-def begin(settings: Any, parent: Path, named: bool) -> tuple[Any, list["_One"], Path]:
-    """A new run: its settings, its searches, and its folder below `parent`, with all that `resume` needs.
+def begin(settings: Any, parent: Path, named: bool) -> tuple[Any, list["_One"], Path, Any]:
+    """A new run: its settings, searches, folder below `parent` with all that `resume` needs, and parts.
 
     Raises:
       InputError: a part refuses a value, the data cannot be had, or `named` is True and the folder exists.
@@ -198,8 +217,9 @@ def begin(settings: Any, parent: Path, named: bool) -> tuple[Any, list["_One"], 
 
     name = settings.search.name
     _free_folder(parent, name, named)
-    settings, searches = _searches(settings, config.build(settings))
-    return settings, searches, _create(parent, name, named, searches)
+    parts = config.build(settings)
+    settings, searches = _searches(settings, parts)
+    return settings, searches, _create(parent, name, named, searches), parts
 
 
 def _resume(options: argparse.Namespace, _: list[str]) -> int:
@@ -209,14 +229,15 @@ def _resume(options: argparse.Namespace, _: list[str]) -> int:
     environment.read(folder)
     with run.owned(folder):
         settings = _reopen(folder, [] if options.budget is None else ["--search.budget", str(options.budget)])
-        settings, searches = _searches(settings, config.build(settings))
+        parts = config.build(settings)
+        settings, searches = _searches(settings, parts)
         for each in searches:
             run.check_budget(folder / each.folder, each.stop.budget)
         if changes := environment.changes(folder):
             print(
                 f"jaxnas: {folder}: {', '.join(changes)}: results may differ in their bits", file=sys.stderr
             )
-        return _execute(settings, searches, folder)
+        return _execute(settings, searches, folder, parts)
 
 
 def _reopen(folder: Path, flags: list[str]) -> Any:
@@ -277,6 +298,8 @@ def _searches(settings: Any, parts: Any) -> tuple[Any, list[_One]]:
 
 def _check_many(settings: Any) -> None:
     search = settings.search
+    if search.log != "none":
+        raise InputError("search.log: not with search.seeds, whose result is the arrays of all searches")
     if search.twin:
         raise InputError("search.twin: not with search.seeds; take `jaxnas compare`, which has a random arm")
     for name, value in vars(search.stop).items():
@@ -309,37 +332,49 @@ def _create(parent: Path, name: str, named: bool, searches: list[_One]) -> Path:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _execute(settings: Any, searches: list[_One], folder: Path) -> int:
+def _execute(settings: Any, searches: list[_One], folder: Path, parts: Any) -> int:
     from jaxnas import report
 
     if settings.search.seeds > 1:
         return _execute_many(settings, searches[0], folder)
     with _saved(f"jaxnas resume {shlex.quote(str(folder))}"):
-        perform(searches, folder)
+        perform(settings, searches, folder, parts)
     runs = [report.read(folder)]
     report.write(runs, folder)
     if len(searches) > 1:
         report.show(report.compare(runs))
-    print(f"\nThe run lies in {folder}. Next: jaxnas report {shlex.quote(str(folder))}")
+    again = f"jaxnas report {shlex.quote(str(folder))}"
+    print(f"\nThe run lies in {folder}, its page is report.html. Next: {again}")
     return 0
 
 
-def perform(searches: list[_One], folder: Path) -> None:
-    """Run the searches of a run, whose folder the caller has `owned`, and show their progress."""
-    from jaxnas import progress, run
+def perform(settings: Any, searches: list[_One], folder: Path, parts: Any) -> None:
+    """Run the searches of a run, whose folder the caller has `owned`; show, log and draw their progress."""
+    from jaxnas import progress, reporting, run
 
+    page = reporting.Page(folder, reporting.source_of(parts))
     for each in searches:
-        with progress.Display(folder / each.folder, each.search, each.stop.budget) as display:
+        with (
+            progress.Display(folder / each.folder, each.search, each.stop.budget) as display,
+            _logged(settings, folder / each.folder) as log,
+        ):
+
+            def watch(now: run.Progress, told: tuple = (display.update, log)) -> None:
+                for tell in told:
+                    tell(now)
+                page.update()
+
             summary = run.execute(
                 folder / each.folder,
                 each.search,
                 seed=each.seed,
                 stop=each.stop,
                 text=each.text,
-                watch=display.update,
+                watch=watch,
                 keep=each.keeper.keep,
             )
         display.finish(summary)
+    page.write()
     if checked := searches[0].keeper.check(folder):
         _tell(*checked)
 
@@ -362,6 +397,22 @@ def _execute_many(settings: Any, one: _One, folder: Path) -> int:
     progress.show_many(one.search.space, arrays)
     print(f"\nThe arrays of all searches lie in {folder / 'searches.npz'}, a row each in summary.csv.")
     return 0
+
+
+@contextlib.contextmanager
+def _logged(settings: Any, folder: Path) -> Iterator[Callable[[Any], None]]:
+    """What is told of a search that also writes a log elsewhere."""
+    if settings.search.log == "none":
+        yield lambda _: None
+        return
+    from jaxnas import config
+    from jaxnas.log import tensorboard
+
+    log = tensorboard.Log(folder, config.to_table(settings))
+    try:
+        yield lambda _: log.update()
+    finally:
+        log.close()
 
 
 @contextlib.contextmanager
@@ -457,6 +508,12 @@ def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
 def _export(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnas import environment, exporting, run
 
+    if options.optuna is not None:
+        from jaxnas.log import optuna
+
+        name, trials = optuna.execute(options.run, options.optuna)
+        print(f"{options.optuna}: study {name!r}, {trials} trials")
+        return 0
     if options.onnx:
         raise InputError(
             "--onnx: not possible yet: the converter, jax2onnx, takes orbax-checkpoint below 0.11.37, jaxnas "
@@ -490,12 +547,23 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _report(options: argparse.Namespace, _: list[str]) -> int:
-    from jaxnas import report
+    from jaxnas import environment, report, reporting
 
+    environment.use_cpu()
     runs = [report.read(path) for path in options.runs]
     report.show(report.compare(runs))
-    for path in report.write(runs, options.out or options.runs[0]):
+    folder = options.out or options.runs[0]
+    page = report.write_page(runs, folder, reporting.sources(runs))
+    for path in (*report.write(runs, folder), page):
         print(path)
+    return 0
+
+
+def _watch(options: argparse.Namespace, _: list[str]) -> int:
+    from jaxnas import environment, watch
+
+    environment.use_cpu()
+    watch.execute(options.run, options.host, options.port, lambda text: print(text, flush=True))
     return 0
 
 
@@ -582,6 +650,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "export": _export,
     "predict": _predict,
     "report": _report,
+    "watch": _watch,
     "tabulate": _tabulate,
     "list": _list,
     "cache": _cache,

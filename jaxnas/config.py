@@ -56,6 +56,7 @@ class Search:
       duplicates: an architecture that is proposed again: train it again, reuse its first result, or resample
         it until it is new.
       memory: how many architectures reuse and resample remember; beyond it the oldest are forgotten.
+      log: tensorboard also writes event files for TensorBoard into the run's folder.
       stop: what ends the search before its budget is spent.
     """
 
@@ -68,6 +69,7 @@ class Search:
     twin: bool = False
     duplicates: Literal["train", "reuse", "resample"] = "train"
     memory: int = 4096
+    log: Literal["none", "tensorboard"] = "none"
     stop: Stop = Stop()
 
 
@@ -135,7 +137,8 @@ class Parts(NamedTuple):
 SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
 Table = dict[str, dict[str, Any]]  # {section: {key: value}}, as TOML has it
 
-MAY_DIFFER = ("search.name", "search.budget", "search.stop.", "runtime.")  # when a run is resumed
+# When a run is resumed.
+MAY_DIFFER = ("search.name", "search.budget", "search.log", "search.stop.", "runtime.")
 RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("search.name", lambda v: is_folder_name(v), "a folder's name: no path, at most 100 characters"),
     ("search.seed", lambda v: 0 <= v < 2**32, "an integer from 0 to 4294967295"),
@@ -250,6 +253,12 @@ def build(config: Config, *, dataset: Dataset | None = None) -> Parts:
     trained = functools.partial(_factory("evaluator", "trained"), **vars(config.trainer))
     evaluator = reusing(trained(network, dataset._replace(test=None), limits))
     return Parts(space, controller, evaluator, part("reward"), rejected, network, dataset)
+
+
+def build_space(config: Config) -> Space:
+    """The space alone, which needs no data."""
+    settings = dict(vars(config.space))
+    return _factory("space", settings.pop("name"))(**settings)
 
 
 def resampling(config: Config, space: Space, controller: Controller) -> Controller:

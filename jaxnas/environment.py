@@ -57,6 +57,11 @@ def prepare(*, cpu_devices: int, deterministic: bool, folder: Path | None = None
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+def use_cpu() -> None:
+    """Keep this process off the accelerators, whose memory a search may be using."""
+    jax.config.update("jax_platforms", "cpu")
+
+
 def describe() -> dict[str, Any]:
     """The content of environment.json."""
     devices = jax.devices()

@@ -88,7 +88,8 @@ class Programs:
     def __init__(self, *, mapped: bool, workers: int, memory_fraction: float, level: int | None):
         self.mapped, self.level, self.memory_fraction = mapped, level, memory_fraction
         self.stats: dict[str, float] = {"programs": 0, "cached": 0, "compile_seconds": 0.0}
-        self.stats |= {"waited_seconds": 0.0, "children": 0, "peak_bytes": 0}
+        self.stats |= {"waited_seconds": 0.0, "training_seconds": 0.0, "evaluate_seconds": 0.0}
+        self.stats |= {"children": 0, "peak_bytes": 0}
         devices = jax.local_devices()
         self.places = [Place([d]) for d in devices] if mapped else [Place(devices)]
         on_cpu = jax.default_backend() == "cpu"
@@ -102,7 +103,10 @@ class Programs:
 
     @contextlib.contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        """While a thread is `compiling` or `training`: as long as some compile and none trains, all wait."""
+        """While a thread is `compiling` or `training`.
+
+        As long as some train, that counts as training; as long as some compile and none trains, all wait.
+        """
         self._change(what, 1)
         try:
             yield
@@ -112,7 +116,9 @@ class Programs:
     def _change(self, what: str, by: int) -> None:
         with self._lock:
             now = time.perf_counter()
-            if self._busy["compiling"] and not self._busy["training"]:
+            if self._busy["training"]:
+                self.stats["training_seconds"] += now - self._since
+            elif self._busy["compiling"]:
                 self.stats["waited_seconds"] += now - self._since
             self._busy[what] += by
             self._since = now

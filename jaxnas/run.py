@@ -330,18 +330,11 @@ def _progress(search: loop.Search, state: loop.SearchState, record: loop.Record)
 
 
 def _timing(search: loop.Search, round: int, rounds: int, seconds: float) -> dict[str, Any]:
-    stats = {"programs": 0, "cached": 0, "compile_seconds": 0.0, "waited_seconds": 0.0} | (
-        search.evaluator.stats() if search.evaluator.stats else {}
-    )
-    return {
-        "round": round,
-        "rounds": rounds,
-        "seconds": f"{seconds:.6f}",
-        "programs": stats["programs"],
-        "cached": stats["cached"],
-        "compile_seconds": f"{stats['compile_seconds']:.6f}",
-        "waited_seconds": f"{stats['waited_seconds']:.6f}",
-    }
+    stats = search.evaluator.stats() if search.evaluator.stats else {}
+    counted = {name: stats.get(name, 0) for name in ("programs", "cached")}
+    timed = ("compile_seconds", "waited_seconds", "training_seconds", "evaluate_seconds")
+    timed = {name: f"{stats.get(name, 0.0):.6f}" for name in timed}
+    return {"round": round, "rounds": rounds, "seconds": f"{seconds:.6f}", **counted, **timed}
 
 
 def _write_best(

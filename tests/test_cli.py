@@ -175,13 +175,17 @@ def test_a_run(capsys):
     assert [line.split()[:2] for line in lines[:2]] == [["round", "1"], ["round", "2"]]
     assert f"{RUNS / 'mock'}: 10 trials" in out
     assert "the budget is spent" in out
-    assert lines[-1] == "The run lies in checkpoints/mock. Next: jaxnas report checkpoints/mock"
+    assert (
+        lines[-1]
+        == "The run lies in checkpoints/mock, its page is report.html. Next: jaxnas report checkpoints/mock"
+    )
     best = max(rows(RUNS / "mock"), key=lambda row: float(row["reward"]))
     assert f"best architecture  {best['architecture']}" in out
     about = json.loads((RUNS / "mock" / "environment.json").read_text())
     assert about["cpu_threads"] == int(os.environ["NPROC"])
     found = {p.name for p in (RUNS / "mock").iterdir()}
-    ours = {"config.toml", "environment.json", "timings.csv", "state", "best", "figures", *PROMISED}
+    ours = {"config.toml", "environment.json", "timings.csv", "state", "best", "figures"}
+    ours |= {"report.html", *PROMISED}
     assert ours <= found
     assert not [name for name in found if name.endswith(".tmp")]
     # Twice the same; the second run has a folder of its own, and the first is left alone.
@@ -609,6 +613,7 @@ def test_signals_and_a_kill():
     wait_for_trials(folder, done + 8, process)
     process.kill()
     process.communicate()
+    assert (folder / "report.html").read_text("utf-8").endswith("</html>\n")
     # In this process, and to another budget: the rest of it is quick.
     more = len(rows(folder)) + 9
     path, first = folder / "config.toml", folder / ".config.toml"

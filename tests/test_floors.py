@@ -16,13 +16,14 @@ FLOORS = (
     ("spaces", "policies", "rl", "planning", "training", "programs", "networks"),
     ("controllers", "evaluators"),
     ("loop",),
-    ("checkpoint", "ledger", "run", "seeds", "report", "export", "gym"),
+    ("checkpoint", "ledger", "run", "seeds", "report", "export", "gym", "log"),
     ("config",),
-    ("sampling", "retraining", "exporting", "tabulate", "comparison", "starter"),
+    ("sampling", "retraining", "exporting", "tabulate", "comparison", "starter", "reporting", "watch"),
     ("api", "cli", "progress"),
 )
 # On one floor, but a run is made of these two, and many searches of runs; an export holds weights as they do;
-# commands draw their progress, the cache is one folder, and a network reads its space's notation.
+# commands draw their progress, the cache is one folder, a network reads its space's notation, reports and
+# logs read ledgers, and one watches reports.
 ALLOWED = {
     ("data", "environment"),
     ("run", "checkpoint"),
@@ -33,6 +34,10 @@ ALLOWED = {
     ("api", "cli"),
     ("cli", "progress"),
     ("networks", "spaces"),
+    ("report", "ledger"),
+    ("log", "ledger"),
+    ("log", "report"),
+    ("watch", "reporting"),
 }
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 
@@ -123,6 +128,8 @@ def test_import_is_quick_and_loads_no_optional_package():
         "sklearn",
         "matplotlib",
         "gymnasium",
+        "tensorboardX",
+        "optuna",
     ]
     code = (
         "import sys, time; began = time.perf_counter(); import jaxnas; took = time.perf_counter() - began;"

@@ -225,6 +225,7 @@ def trained(
         return found
 
     def evaluate(keys: jax.Array, state: PyTree, arch: Any) -> tuple[PyTree, dict[str, np.ndarray]]:
+        began = time.perf_counter()
         arch, B = np.asarray(arch), len(arch)
         measures = {m: np.full(B, np.nan, np.float32) for m in (*names, *costs)}
         status = np.full(B, OK, np.int32)
@@ -278,6 +279,7 @@ def trained(
                     measures[name][lane] = np.mean(each)
                 if repeats > 1:
                     measures[f"{first}_std"][lane] = np.std(values[first], ddof=1)
+        pool.count(evaluate_seconds=time.perf_counter() - began)
         return state, {**measures, "status": status}
 
     return Evaluator(

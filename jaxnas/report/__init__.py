@@ -1,4 +1,4 @@
-"""Run folders → tables and figures: `read` runs, `show(compare(runs))`, `write(runs, folder)`.
+"""Run folders → tables, figures and a page: `read` runs, `show(compare(runs))`, `write(runs, folder)`.
 
 Many searches an arm → `comparison`, `choices`, `top`, `best_so_far_figure`.
 """
@@ -6,18 +6,20 @@ Many searches an arm → `comparison`, `choices`, `top`, `best_so_far_figure`.
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxnas.errors import InputError
+from jaxnas.report import page
 from jaxnas.report.arms import Arm, Rows, best_so_far_figure, choices, comparison, top
+from jaxnas.report.page import Source
 from jaxnas.report.plots import figures
 from jaxnas.report.runs import Run, read
 from jaxnas.report.tables import Row, compare, show
 
 __all__ = [
-    "Arm", "Row", "Rows", "Run", "best_so_far_figure", "choices", "compare", "comparison", "figures", "read",
-    "show", "top", "write",
+    "Arm", "Row", "Rows", "Run", "Source", "best_so_far_figure", "choices", "compare", "comparison",
+    "figures", "read", "show", "top", "write", "write_page",
 ]  # fmt: skip
 
 
@@ -32,13 +34,30 @@ def write(runs: Sequence[Run], folder: str | Path) -> list[Path]:
     csv.writer(table, lineterminator="\n").writerows([Row._fields, *rows])
     texts = {"comparison.csv": table.getvalue()}
     texts |= {f"figures/{name}.svg": text for name, text in figures(runs).items()}
+    return [_write(Path(folder) / name, text) for name, text in texts.items()]
+
+
+def write_page(runs: Sequence[Run], folder: str | Path, sources: Mapping[Path, Source]) -> Path:
+    """Write `report.html` into the folder, whole at any moment; its path.
+
+    `sources` says by path of run what its configuration makes of architectures; without, choices of the
+    policy and shapes of layers are left out.
+
+    Raises:
+      InputError: the folder cannot be written to.
+    """
+    return _write(Path(folder) / page.FILE, page.html(page.encode(runs, sources), page.title(runs)))
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write a whole file or nothing; its temporary file is this process's own, for several may report."""
     try:
-        for name, text in texts.items():
-            path = Path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-            unfinished.write_text(text, "utf-8", newline="\n")
-            os.replace(unfinished, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        unfinished.write_text(text, "utf-8", newline="\n")
+        os.replace(unfinished, path)
     except OSError as error:
-        raise InputError(f"{folder}: cannot write the report there: {error}; give another folder") from None
-    return [Path(folder) / name for name in texts]
+        raise InputError(
+            f"{path.parent}: cannot write the report there: {error}; give another folder"
+        ) from None
+    return path

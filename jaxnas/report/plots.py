@@ -64,7 +64,7 @@ def _reward(series: Sequence[_Series], window: int) -> str:
     y = svg.linear(np.concatenate([np.append(m, r[best]) for r, m, best in curves]), top + 316, top + 36)
     body = [legend, svg.axes(x, y, "trials", "reward")]
     for s, (reward, mean, best) in zip(series, curves, strict=True):
-        at = _thin(len(mean), LINE_POINTS)
+        at = evenly(len(mean), LINE_POINTS)
         thick = svg.line(x, y, len(reward) - len(mean) + 1 + at, mean[at])
         thin = svg.steps(x, y, best + 1, reward[best], len(reward), "line thin")
         body.append(svg.group(s.style, [thick, thin]))
@@ -156,7 +156,7 @@ def _areas(
     entries = [(colour, _shorten(value, 18)) for value, colour in palette.items()]
     drawn = [svg.swatches(entries, x.end + 10, y.end, min(15, (y.start - y.end) / max(len(palette), 1)))]
     if palette and taken.size:
-        ends = window + _thin(len(taken) - window + 1, points)
+        ends = window + evenly(len(taken) - window + 1, points)
         values = np.where(np.isin(taken, [*palette, ""]), taken, OTHER)
         layers = shares(values, list(palette), ends, window)
         layers = np.concatenate([layers[:, :1], layers], axis=1)  # the first window stands for its trials
@@ -167,16 +167,18 @@ def _areas(
 def _palette(counts: Counter[str]) -> dict[str, str]:
     """{value: colour} in the order of the values; the rarest of many are one, grey and last."""
     common = [value for value, _ in counts.most_common() if value]  # "" is no choice: the walk had ended
-    kept = sorted(common if len(common) <= VALUES + 1 else common[:VALUES], key=_natural)
+    kept = sorted(common if len(common) <= VALUES + 1 else common[:VALUES], key=natural)
     rest = {OTHER: "#8b949e"} if len(kept) < len(common) else {}
     return dict(zip(kept, svg.ramp(len(kept)), strict=True)) | rest
 
 
-def _natural(value: str) -> list:  # C(64,3) before C(128,3)
+def natural(value: str) -> list:
+    """A key to sort by: C(64,3) before C(128,3)."""
     return [float(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", value))]
 
 
-def _thin(n: int, most: int) -> np.ndarray:  # at most so many of 0 … n − 1, evenly, both ends among them
+def evenly(n: int, most: int) -> np.ndarray:
+    """At most so many of 0 … n − 1, evenly, both ends among them."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
 
 

@@ -58,7 +58,7 @@ def read(path: str | Path) -> Run:
     name = path.resolve().name
     whole = all((twin / file).is_file() for file in FILES)
     other = read(twin)._replace(name=f"{name}/twin") if whole else None
-    return Run(name, path, config, controller, choices, measures, table, _rounds(path / "rounds.csv"), other)
+    return Run(name, path, config, controller, choices, measures, table, numbers(path / "rounds.csv"), other)
 
 
 def with_twins(runs: Sequence[Run]) -> list[tuple[Run, bool]]:
@@ -78,8 +78,8 @@ def depth(run: Run) -> np.ndarray:  # → float64 [N]
     return np.asarray(np.sum(taken, axis=0), np.float64) if taken else np.zeros(len(run.trials["reward"]))
 
 
-def _rounds(path: Path) -> dict[str, np.ndarray]:
-    """{column: float64 [R]} of the whole lines of rounds.csv; nothing if there is no such file."""
+def numbers(path: Path) -> dict[str, np.ndarray]:
+    """{column: float64 [R]} of the whole lines of a table of numbers; nothing if there is no such file."""
     try:
         lines = path.read_bytes().decode().splitlines(keepends=True)
     except (OSError, UnicodeDecodeError):

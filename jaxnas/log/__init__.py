@@ -1,0 +1,1 @@
+"""Runs where users already look: TensorBoard and optuna-dashboard; a module each."""
