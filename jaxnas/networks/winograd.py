@@ -131,5 +131,5 @@ def _sum(row: np.ndarray, parts: Any) -> jax.Array:
     return functools.reduce(operator.add, terms)
 
 
-def _times(c: np.ndarray, x: jax.Array) -> jax.Array:
+def _times(c: Any, x: jax.Array) -> jax.Array:
     return x if c == 1 else -x if c == -1 else c * x
