@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas import cli, config, environment, options, report, run
+from jaxnas import config, environment, options, report, run, searching
 from jaxnas.errors import InputError, unknown
 
 HEAD, TAIL = 5, 5  # rows of a table that a notebook shows
@@ -73,10 +73,10 @@ def search(
     environment.prepare(
         cpu_devices=settings.runtime.cpu_devices, deterministic=settings.runtime.deterministic
     )
-    settings, searches, path, parts = cli.begin(settings, Path(folder), "name" in search)
+    settings, searches, path, parts = searching.begin(settings, Path(folder), "name" in search)
     with run.owned(path):
         try:
-            cli.perform(settings, searches, path, parts)
+            searching.perform(settings, searches, path, parts)
         except run.Interrupted as interrupt:
             if interrupt.number != signal.SIGINT:
                 raise SystemExit(128 + interrupt.number) from None

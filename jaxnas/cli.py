@@ -5,7 +5,6 @@ Bad input ends in one line on stderr and exit code 2; an interrupt in a saved ru
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import os
 import shlex
@@ -14,41 +13,18 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
+from jaxnas import arguments, searching
 from jaxnas.errors import InputError
 
-EXAMPLES = {
-    "init": "jaxnas init my_images",
-    "search": "jaxnas search configs/quickstart.toml --search.budget 40 --controller.learning-rate 0.02",
-    "resume": "jaxnas resume checkpoints/quickstart --budget 200",
-    "compare": "jaxnas compare configs/compare_mock.toml --compare.seeds 50",
-    "sample": "jaxnas sample checkpoints/quickstart -n 50",
-    "retrain": "jaxnas retrain checkpoints/quickstart --top 5 --data.limit 500 --name small",
-    "export": "jaxnas export checkpoints/quickstart --trial 17",
-    "predict": "jaxnas predict checkpoints/quickstart digit.png --explain reasons.png",
-    "report": "jaxnas report checkpoints/rlmednas_random checkpoints/rlmednas_masked",
-    "watch": "jaxnas watch checkpoints/quickstart",
-    "tabulate": "jaxnas tabulate checkpoints/rlmednas_random checkpoints/rlmednas_masked --out measured.csv",
-    "list": "jaxnas list controllers",
-    "cache": "jaxnas cache clear",
-    "complete": "jaxnas complete bash > jaxnas.bash",
-}
 
-
-class _Parser(argparse.ArgumentParser):
-    """argparse whose errors are InputErrors."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see `{self.prog} --help`")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     if os.getcwd() not in sys.path:  # a user's own parts, package.module:factory, may lie here
         sys.path.append(os.getcwd())
     try:
-        options, rest = _parser().parse_known_args(arguments)
+        options, rest = arguments.parser().parse_known_args(words)
         if rest and options.command not in ("search", "compare", "retrain"):
             raise InputError(f"unknown argument {rest[0]!r}; see `jaxnas {options.command} --help`")
         return COMMANDS[options.command](options, rest)
@@ -60,105 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        "jaxnas", description="Neural architecture search by reinforcement learning.", allow_abbrev=False
-    )
-    parser.add_argument("--version", action="version", version=_version())
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
-
-    def command(name: str, text: str, **settings: Any) -> argparse.ArgumentParser:
-        epilog = f"example: {EXAMPLES[name]}"
-        return commands.add_parser(
-            name,
-            help=f"{text.split('. ')[0].rstrip('.')}.",
-            description=text,
-            epilog=epilog,
-            allow_abbrev=False,
-            **settings,
-        )
-
-    init = command("init", "Look at a folder of images and write a configuration for it.")
-    init.add_argument("images", metavar="FOLDER", help="CLASS/IMAGE…, or train/CLASS/IMAGE… and test/ beside")
-    init.add_argument("--out", type=Path, metavar="FILE.toml", help="by default FOLDER.toml, here")
-    search = command("search", "Run the search that a configuration describes.", add_help=False)
-    search.add_argument("config", nargs="?", help="a TOML file, such as configs/quickstart.toml")
-    search.add_argument("--folder", default="checkpoints", help="where runs are written")
-    search.add_argument(
-        "--seeds", metavar="N", help="run N searches at once, for their statistics: --search.seeds N"
-    )
-    search.add_argument("--ledgers", action="store_true", help="with --seeds: keep the trials.csv of each")
-    search.add_argument("--log", metavar="WHERE", help="tensorboard: event files too: --search.log WHERE")
-    search.add_argument(
-        "--dry-run", action="store_true", help="show size, first architectures, memory and time"
-    )
-    search.add_argument(
-        "-h", "--help", action="store_true", help="with CONFIG, show every flag that it takes"
-    )
-    resume = command("resume", "Go on with a run from its last checkpoint.")
-    resume.add_argument("run", type=Path, help="the run's folder")
-    resume.add_argument("--budget", type=int, help="trials in all; by default what the run began with")
-    compare = command("compare", "Run controllers at equal budget, many searches each.")
-    compare.add_argument("config", help="a TOML file with arms, such as configs/compare_mock.toml")
-    compare.add_argument("--folder", default="checkpoints", help="where comparisons are written")
-    sample = command("sample", "Measure networks that a run's policy proposes. Its greedy one too.")
-    sample.add_argument("run", type=Path, help="the run's folder")
-    sample.add_argument("-n", type=int, default=50, help="how many networks (default: 50)")
-    retrain = command(
-        "retrain",
-        "Train a run's best networks for longer, with test accuracies. "
-        "Options of network, data and trainer can be given anew, such as --data.fraction 1.0.",
-    )
-    retrain.add_argument("run", type=Path, help="the run's folder")
-    retrain.add_argument("--top", type=int, default=10, help="how many distinct architectures (default: 10)")
-    retrain.add_argument("--epochs", type=int, help="at most; by default twice the search's")
-    retrain.add_argument(
-        "--final", action="store_true", help="train on the validation images too, for all of the epochs"
-    )
-    retrain.add_argument("--cells", metavar="N", help="short for --network.cells: a deeper network")
-    retrain.add_argument("--filters", metavar="F", help="short for --network.filters: a wider network")
-    retrain.add_argument("--name", default="", help="of the results' folder, RUN/retrained-NAME")
-    export = command("export", "Write a trial of a run as a folder that runs without jaxnas.")
-    export.add_argument("run", type=Path, help="the run's folder")
-    export.add_argument(
-        "--trial", type=int, metavar="N", help="which one; trained again from its key (default: the best)"
-    )
-    export.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="by default RUN/best, RUN/exported/trial_N"
-    )
-    export.add_argument(
-        "--optuna", metavar="STORAGE", help="instead, all trials as a study, such as sqlite:///study.db"
-    )
-    export.add_argument("--onnx", action="store_true", help="not possible yet; says why")
-    predict = command("predict", "Classify image files by a network of a run; show its reasons.")
-    predict.add_argument("folder", type=Path, help="a run, its best/, or a folder of `jaxnas export`")
-    predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="an image file")
-    predict.add_argument(
-        "--explain",
-        type=Path,
-        metavar="FILE.png",
-        help="draw Grad-CAM over the images, else over correct and wrong validation images",
-    )
-    report = command("report", "Compare runs: a table, figures and a page.")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
-    report.add_argument("--out", type=Path, help="where the figures go; by default the first run's folder")
-    watch = command("watch", "Show a run's page on localhost while its search goes on.")
-    watch.add_argument("run", type=Path, help="the run's folder")
-    watch.add_argument("--host", default="127.0.0.1", help="address (default: this machine alone)")
-    watch.add_argument("--port", type=int, default=8765, help="default: 8765")
-    tabulate = command("tabulate", "Write what runs measured as a table to search.")
-    tabulate.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
-    tabulate.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="the table")
-    listing = command("list", "Show what a configuration can name.")
-    listing.add_argument("kind", nargs="?", help="spaces, controllers, evaluators, rewards, networks or data")
-    cache = command("cache", "Show where compiled programs are kept, or delete them.")
-    cache.add_argument("action", nargs="?", choices=("clear",), help="clear: delete them")
-    complete = command("complete", "Print a script by which a shell completes commands and flags.")
-    complete.add_argument("shell", choices=("bash", "zsh"), help="which shell")
-    search.set_defaults(parser=search)
-    return parser
 
 
 def _init(options: argparse.Namespace, _: list[str]) -> int:
@@ -202,24 +79,9 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
         progress.preview(settings)
         return 0
     named = any(word.split("=")[0] == "--search.name" for word in overrides)
-    settings, searches, folder, parts = begin(settings, Path(options.folder), named)
+    settings, searches, folder, parts = searching.begin(settings, Path(options.folder), named)
     with run.owned(folder):
         return _execute(settings, searches, folder, parts)
-
-
-def begin(settings: Any, parent: Path, named: bool) -> tuple[Any, list["_One"], Path, Any]:
-    """A new run: its settings, searches, folder below `parent` with all that `resume` needs, and parts.
-
-    Raises:
-      InputError: a part refuses a value, the data cannot be had, or `named` is True and the folder exists.
-    """
-    from jaxnas import config
-
-    name = settings.search.name
-    _free_folder(parent, name, named)
-    parts = config.build(settings)
-    settings, searches = _searches(settings, parts)
-    return settings, searches, _create(parent, name, named, searches), parts
 
 
 def _resume(options: argparse.Namespace, _: list[str]) -> int:
@@ -228,9 +90,11 @@ def _resume(options: argparse.Namespace, _: list[str]) -> int:
     folder = options.run
     environment.read(folder)
     with run.owned(folder):
-        settings = _reopen(folder, [] if options.budget is None else ["--search.budget", str(options.budget)])
+        settings = searching.reopen(
+            folder, [] if options.budget is None else ["--search.budget", str(options.budget)]
+        )
         parts = config.build(settings)
-        settings, searches = _searches(settings, parts)
+        settings, searches = searching.searches_of(settings, parts)
         for each in searches:
             run.check_budget(folder / each.folder, each.stop.budget)
         if changes := environment.changes(folder):
@@ -240,105 +104,13 @@ def _resume(options: argparse.Namespace, _: list[str]) -> int:
         return _execute(settings, searches, folder, parts)
 
 
-def _reopen(folder: Path, flags: list[str]) -> Any:
-    """The configuration of the run in `folder`, with JAX set up as it was when the run began."""
-    from jaxnas import config, environment
-
-    environment.read(folder)
-    path = folder / "config.toml"
-    settings = config.load(path, flags)
-    if lines := config.differences(config.load(folder / ".config.toml"), settings):
-        raise InputError(
-            f"{path}: does not fit the run that it began: {lines[0]}; undo that, or start a new run"
-        )
-    runtime = settings.runtime
-    environment.prepare(cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=folder)
-    return settings
-
-
-class _One(NamedTuple):
-    """A search of a run: itself, or its random twin."""
-
-    folder: str  # within the run's
-    text: str  # of its config.toml
-    search: Any
-    seed: int
-    stop: Any
-    keeper: Any  # of best/
-
-
-def _searches(settings: Any, parts: Any) -> tuple[Any, list[_One]]:
-    """The settings, with a chunk where there are many searches, and the searches of a run."""
-    from jaxnas import config, controllers, exporting, loop, run, seeds
-
-    seed, stop = settings.search.seed, run.Stop(settings.search.budget, **vars(settings.search.stop))
-    if stop.accuracy is not None and "accuracy" not in parts.evaluator.measures:
-        names = ", ".join(parts.evaluator.measures)
-        raise InputError(
-            f"search.stop.accuracy: the evaluator has no accuracy to stop at, it measures {names}"
-        )
-    search = loop.make(parts.space, parts.controller, parts.evaluator, parts.reward, parts.rejected)
-    if settings.search.seeds > 1:
-        _check_many(settings)
-        if not settings.search.chunk:
-            chunk = seeds.chunk_of(search)
-            settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, chunk=chunk))
-    keeper = exporting.keeper(settings, parts)
-    searches = [_One("", config.dump(settings), search, seed, stop, keeper)]
-    if settings.search.twin:
-        B = parts.controller.batch_size
-        random = controllers.random(parts.space, batch_size=B)
-        random = config.resampling(settings, parts.space, random)
-        twin = loop.make(parts.space, random, parts.evaluator, parts.reward, parts.rejected)
-        searches.append(
-            _One("twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget), keeper)
-        )
-    return settings, searches
-
-
-def _check_many(settings: Any) -> None:
-    search = settings.search
-    if search.log != "none":
-        raise InputError("search.log: not with search.seeds, whose result is the arrays of all searches")
-    if search.twin:
-        raise InputError("search.twin: not with search.seeds; take `jaxnas compare`, which has a random arm")
-    for name, value in vars(search.stop).items():
-        if value is not None:
-            raise InputError(f"search.stop.{name}: not with search.seeds: many searches have one budget")
-
-
-def _create(parent: Path, name: str, named: bool, searches: list[_One]) -> Path:
-    """A new run's folder, which has all that `resume` needs from the moment that it has its name."""
-    from jaxnas import environment
-
-    content = json.dumps(environment.describe(), indent=2) + "\n"
-    draft = parent / f".{name}.{os.getpid()}"
-    try:
-        for each in searches:
-            (draft / each.folder).mkdir(parents=True)
-            (draft / each.folder / "config.toml").write_text(each.text, "utf-8")
-        (draft / ".config.toml").write_text(searches[0].text, "utf-8")
-        (draft / "environment.json").write_text(content, "utf-8")
-        while True:
-            folder = _free_folder(parent, name, named)
-            try:
-                return draft.rename(folder)
-            except OSError:
-                if not folder.exists():  # else another search was faster
-                    raise
-    except OSError as error:
-        raise InputError(f"--folder: cannot write a run into {str(parent)!r}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _execute(settings: Any, searches: list[_One], folder: Path, parts: Any) -> int:
+def _execute(settings: Any, searches: list[Any], folder: Path, parts: Any) -> int:
     from jaxnas import report
 
     if settings.search.seeds > 1:
         return _execute_many(settings, searches[0], folder)
     with _saved(f"jaxnas resume {shlex.quote(str(folder))}"):
-        perform(settings, searches, folder, parts)
+        searching.perform(settings, searches, folder, parts)
     runs = [report.read(folder)]
     report.write(runs, folder)
     if len(searches) > 1:
@@ -348,43 +120,7 @@ def _execute(settings: Any, searches: list[_One], folder: Path, parts: Any) -> i
     return 0
 
 
-def perform(settings: Any, searches: list[_One], folder: Path, parts: Any) -> None:
-    """Run the searches of a run, whose folder the caller has `owned`; show, log and draw their progress."""
-    from jaxnas import progress, reporting, run
-
-    page = reporting.Page(folder, reporting.source_of(parts))
-    for each in searches:
-        with (
-            progress.Display(folder / each.folder, each.search, each.stop.budget) as display,
-            _logged(settings, folder / each.folder) as log,
-        ):
-
-            def watch(now: run.Progress, told: tuple = (display.update, log)) -> None:
-                for tell in told:
-                    tell(now)
-                page.update()
-
-            summary = run.execute(
-                folder / each.folder,
-                each.search,
-                seed=each.seed,
-                stop=each.stop,
-                text=each.text,
-                watch=watch,
-                keep=each.keeper.keep,
-            )
-        display.finish(summary)
-    page.write()
-    if checked := searches[0].keeper.check(folder):
-        _tell(*checked)
-
-
-def _tell(agrees: bool, text: str) -> None:
-    """What the check of an exported network found."""
-    print(f"{'' if agrees else 'jaxnas: '}{text}", file=sys.stdout if agrees else sys.stderr)
-
-
-def _execute_many(settings: Any, one: _One, folder: Path) -> int:
+def _execute_many(settings: Any, one: Any, folder: Path) -> int:
     from jaxnas import progress, seeds
 
     asked = settings.search
@@ -397,22 +133,6 @@ def _execute_many(settings: Any, one: _One, folder: Path) -> int:
     progress.show_many(one.search.space, arrays)
     print(f"\nThe arrays of all searches lie in {folder / 'searches.npz'}, a row each in summary.csv.")
     return 0
-
-
-@contextlib.contextmanager
-def _logged(settings: Any, folder: Path) -> Iterator[Callable[[Any], None]]:
-    """What is told of a search that also writes a log elsewhere."""
-    if settings.search.log == "none":
-        yield lambda _: None
-        return
-    from jaxnas import config
-    from jaxnas.log import tensorboard
-
-    log = tensorboard.Log(folder, config.to_table(settings))
-    try:
-        yield lambda _: log.update()
-    finally:
-        log.close()
 
 
 @contextlib.contextmanager
@@ -463,9 +183,11 @@ def _sample(options: argparse.Namespace, _: list[str]) -> int:
         raise InputError(f"-n: got {options.n}; it takes 1 or more")
     environment.read(options.run)
     with run.owned(options.run):
-        settings = _reopen(options.run, [])
+        settings = searching.reopen(options.run, [])
         parts = config.build(settings)
-        state = run.latest(options.run, _searches(settings, parts)[1][0].search, settings.search.seed)
+        state = run.latest(
+            options.run, searching.searches_of(settings, parts)[1][0].search, settings.search.seed
+        )
         with progress.Counter("sampled", options.n) as counter:
             rows, greedy = sampling.execute(options.run, parts, state, options.n, counter.update)
         progress.show_samples(sampling.summary(rows), greedy[0])
@@ -484,7 +206,7 @@ def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
             overrides = [f"--network.{name}", value, *overrides]
     environment.read(options.run)
     with run.owned(options.run):
-        settings = _reopen(options.run, [])
+        settings = searching.reopen(options.run, [])
         settings = retraining.settings_of(settings, options.final, options.epochs, overrides)
         trials = ledger.read(options.run / "trials.csv")
         dataset = data.load(**vars(settings.data))
@@ -501,7 +223,7 @@ def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
             )
         progress.show_retrained(folder, rows)
         if checked := exporting.retrained(folder, settings, dataset, rows):
-            _tell(*checked)
+            searching.tell_check(*checked)
     return 0
 
 
@@ -522,9 +244,9 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     environment.read(options.run)
     with run.owned(options.run):
         path, agrees, text = exporting.execute(
-            options.run, _reopen(options.run, []), options.trial, options.out
+            options.run, searching.reopen(options.run, []), options.trial, options.out
         )
-    _tell(agrees, text)
+    searching.tell_check(agrees, text)
     print(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
     return 0 if agrees else 1
 
@@ -609,7 +331,7 @@ def _cache(options: argparse.Namespace, _: list[str]) -> int:
 def _complete(options: argparse.Namespace, _: list[str]) -> int:
     import shtab
 
-    parser = _parser()
+    parser = arguments.parser()
     (commands,) = (each.choices for each in parser._actions if isinstance(each.choices, dict))
     for command in commands.values():
         for action in command._actions:
@@ -619,25 +341,6 @@ def _complete(options: argparse.Namespace, _: list[str]) -> int:
                 action.complete = shtab.DIRECTORY
     print(shtab.complete(parser, options.shell))
     return 0
-
-
-def _free_folder(parent: Path, name: str, named: bool) -> Path:
-    """The run's folder: parent/name, or parent/name-2 and so on where the name was not asked for by flag."""
-    folder = parent / name
-    if named and folder.exists():
-        raise InputError(
-            f"search.name: {folder} exists; go on with it by `jaxnas resume {folder}`, or take another name"
-        )
-    number = 2
-    while folder.exists():
-        folder, number = parent / f"{name}-{number}", number + 1
-    return folder
-
-
-def _version() -> str:
-    from jaxnas import __version__
-
-    return f"jaxnas {__version__}"
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {

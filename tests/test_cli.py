@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnas import cli, ledger, progress, run
+from jaxnas import arguments, cli, ledger, progress, run
 
 ROOT = Path(__file__).parents[1]
 PROMISED = ("trials.csv", "rounds.csv", "policy.npz")
@@ -316,14 +316,14 @@ def test_help_fits_a_screen(command, capsys, monkeypatch):
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_the_help_of_a_command_has_an_example_that_parses(command, capsys):
-    example = shlex.split(cli.EXAMPLES[command].partition(" >")[0])
+    example = shlex.split(arguments.EXAMPLES[command].partition(" >")[0])
     assert example[:2] == ["jaxnas", command]
-    options, rest = cli._parser().parse_known_args(example[1:])
+    options, rest = arguments.parser().parse_known_args(example[1:])
     assert options.command == command
     assert not rest or command in ("search", "compare", "retrain")
     with contextlib.suppress(SystemExit):
         jaxnas(command, "--help")
-    assert " ".join(cli.EXAMPLES[command].split()) in " ".join(capsys.readouterr().out.split())
+    assert " ".join(arguments.EXAMPLES[command].split()) in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_of_a_search(capsys):

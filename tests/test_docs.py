@@ -15,7 +15,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxnas import cli, comparison, config
+from jaxnas import comparison, config
+from jaxnas.arguments import parser
 from jaxnas.errors import InputError
 from tests.test_cli import CACHE_SETTINGS
 from tests.test_scripts import load
@@ -94,7 +95,7 @@ def test_a_command_is_one(words: list[str]) -> None:
 def check_jaxnas(arguments: list[str]) -> None:
     arguments = arguments[: arguments.index(">")] if ">" in arguments else arguments
     with contextlib.suppress(SystemExit):  # --help
-        options, rest = cli._parser().parse_known_args(arguments)
+        options, rest = parser().parse_known_args(arguments)
         assert not rest or options.command in ("search", "compare", "retrain")
         if options.command in ("search", "compare") and options.config.startswith("configs/"):
             seeds = ["--search.seeds", options.seeds] if getattr(options, "seeds", None) else []

@@ -19,7 +19,7 @@ FLOORS = (
     ("checkpoint", "ledger", "run", "seeds", "report", "export", "gym", "log"),
     ("config",),
     ("sampling", "retraining", "exporting", "tabulate", "comparison", "starter", "reporting", "watch"),
-    ("api", "cli", "progress"),
+    ("api", "cli", "arguments", "searching", "progress"),
 )
 # On one floor, but a run is made of these two, and many searches of runs; an export holds weights as they do;
 # commands draw their progress, the cache is one folder, a network reads its space's notation, reports and
@@ -31,7 +31,10 @@ ALLOWED = {
     ("export", "checkpoint"),
     ("seeds", "run"),
     ("seeds", "ledger"),
-    ("api", "cli"),
+    ("cli", "arguments"),
+    ("cli", "searching"),
+    ("api", "searching"),
+    ("searching", "progress"),
     ("cli", "progress"),
     ("networks", "spaces"),
     ("report", "ledger"),
