@@ -285,6 +285,7 @@ def _watch(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnas import environment, watch
 
     environment.use_cpu()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background commands ignore it
     watch.execute(options.run, options.host, options.port, lambda text: print(text, flush=True))
     return 0
 

@@ -684,7 +684,7 @@ def run_on(devices, kind):
     return RUNS / f"{kind}{devices}"
 
 
-@pytest.mark.parametrize("trials", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trials", [24, pytest.param(200, marks=pytest.mark.slow)])
 def test_programs_serve_many_trials_and_the_next_process(trials, tmp_path):
     """Random architectures of two blocks: one program a structure, and a second process compiles none."""
     (tmp_path / "two_blocks.toml").write_text(TWO_BLOCKS)
@@ -749,7 +749,7 @@ def test_export_and_predict(capsys):
         f"test: accuracy {float(row['test_accuracy']):.4f}" in (run / "retrained/best/README.md").read_text()
     )
     assert_refused(capsys, "export", run, "--trial", "99", match="--trial: got 99; ")
-    assert_refused(capsys, "export", run, "--onnx", match="--onnx: not possible yet: jax2onnx")
+    assert_refused(capsys, "export", run, "--onnx", match="--onnx: not possible yet: the converter, jax2onnx")
     assert_refused(capsys, "export", "nowhere", match="nowhere: no run is here")
     assert_refused(
         capsys, "predict", run, match="predict: no image; it takes image files, or --explain FILE.png"

@@ -89,7 +89,7 @@ def test_a_command_is_one(words: list[str]) -> None:
         extras = re.findall(r"\[(\w+)\]$", arguments[-1]) if arguments[-1].startswith(".") else []
         assert set(extras) <= {*PROJECT["optional-dependencies"]}
     else:  # environments, and the interpreter's own modules
-        assert name in ("python3", "python", "jaxnas", "source") and arguments
+        assert name in ("python3", "python", "source", "tensorboard", "optuna-dashboard") and arguments
 
 
 def check_jaxnas(arguments: list[str]) -> None:

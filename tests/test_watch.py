@@ -112,8 +112,11 @@ def test_errors_are_one_line(run, tmp_path):
 def test_an_interrupt_ends_it_cleanly(run):
     command = [sys.executable, "-m", "jaxnas", "watch", str(run), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert "on http://127.0.0.1:" in process.stdout.readline()
-        os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        try:
+            assert process.stdout is not None
+            assert "on http://127.0.0.1:" in process.stdout.readline()
+            os.kill(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (0, "stopped\n", "")
