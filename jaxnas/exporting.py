@@ -46,9 +46,8 @@ class Keeper(NamedTuple):
     """What makes best/ of a search, and checks it."""
 
     keep: run.Keep | None  # what `run.execute` takes; None where nothing is trained
-    check: Callable[
-        [Path], tuple[bool, str] | None
-    ]  # a run's folder → as `export.check`, once its search ended
+    # a run's folder → as `export.check`, once its search has ended
+    check: Callable[[Path], tuple[bool, str] | None]
 
 
 def keeper(settings: config.Config, parts: config.Parts) -> Keeper:
@@ -129,20 +128,26 @@ def retrained(
     predict = jax.jit(lambda params, x: trainer.predict(structure, {"network": knobs}, params, x))
     names = tasks.NAMES[dataset.task]
     measured = {name: row[f"validation_{name}"] for name in names} | {"params": row["params"]}
-    about = {
-        "trial": int(row["trial"]),
-        "space": parts.space.name,
-        "architecture": row["architecture"],
-        "arch": arch.tolist(),
-        "decisions": parts.space.decode(arch),
-        "reward": float(row["searched_reward"]),
-        "measures": {name: float(value) for name, value in measured.items() if value},
-    }
+    about = _about(parts, row, row["searched_reward"], {k: v for k, v in measured.items() if v})
     tested = {name: float(row[f"test_{name}"]) for name in names if row[f"test_{name}"]}
     child = export.Child(about, params, np.asarray(predict(params, images)), tested)
     name = f"{folder.resolve().parent.name}/{folder.name}"
     write_folder(folder / "best", export.files(recipe_of(settings, dataset, name), child))
     return export.check(folder / "best", dataset.validation.images, dataset.task)
+
+
+def _about(parts: config.Parts, row: dict[str, str], reward: str, measures: dict[str, Any]) -> dict[str, Any]:
+    """What `export.Child` says of the trial in a row."""
+    arch = parts.space.parse(row["architecture"])
+    return {
+        "trial": int(row["trial"]),
+        "space": parts.space.name,
+        "architecture": row["architecture"],
+        "arch": arch.tolist(),
+        "decisions": parts.space.decode(arch),
+        "reward": float(reward),
+        "measures": {name: float(value) for name, value in measures.items()},
+    }
 
 
 def row_of(folder: Path, rows: list[dict[str, str]], trial: int | None) -> dict[str, str]:
@@ -205,13 +210,5 @@ def regain(
         print(f"jaxnas: {told} ({', '.join(changed) or 'not on a CPU'})")
     weights, outputs = parts.evaluator.weights, parts.evaluator.outputs
     assert weights is not None and outputs is not None
-    about = {
-        "trial": int(row["trial"]),
-        "space": parts.space.name,
-        "architecture": row["architecture"],
-        "arch": arch.tolist(),
-        "decisions": parts.space.decode(arch),
-        "reward": float(row["reward"]),
-        "measures": {name: float(measured[name][0]) for name in parts.evaluator.measures},
-    }
+    about = _about(parts, row, row["reward"], {k: measured[k][0] for k in parts.evaluator.measures})
     return export.Child(about, weights(state.evaluator, 0), outputs(state.evaluator, 0))

@@ -1,31 +1,21 @@
 """A search from Python: the same run as from a shell, and what a notebook shows of it."""
 
-import os
 import signal
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 import jaxnas
 from jaxnas import api, cli, progress
 from jaxnas.errors import InputError
-from tests.test_cli import CACHE_SETTINGS, MOCK, PROMISED
+from tests.test_cli import MOCK, PROMISED
 
 MOCKED = {"space": "blocks", "evaluator": {"name": "mock", "noise": 0.2}}
 REINFORCE = {"name": "reinforce", "batch_size": 4, "policy": "free_logits"}
 
 
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NPROC", os.environ.get("NPROC", "2"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    before = {name: getattr(jax.config, name) for name in CACHE_SETTINGS}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 @pytest.fixture

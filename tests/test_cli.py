@@ -100,23 +100,14 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch, cache):
-    """A working directory with the configurations; what the commands set in this process is undone."""
-    monkeypatch.chdir(tmp_path)
+def workplace(workplace, tmp_path, monkeypatch, cache):
+    """With the configurations, and a program cache that all share."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setenv("NPROC", os.environ.get("NPROC", "2"))
     for name, text in {"mock": MOCK, "trained": TRAINED, "table": TABLE, "slow": SLOW}.items():
         (tmp_path / f"{name}.toml").write_text(text)
     (tmp_path / "slow_parts.py").write_text(PLUG_IN)
     write_table(tmp_path / "table.csv")
-    before = {name: getattr(jax.config, name) for name in CACHE_SETTINGS}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
-CACHE_SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
 
 def write_table(path):

@@ -6,19 +6,16 @@ their scripts and extras have to exist. `scripts/own_images.py` runs the README'
 """
 
 import contextlib
-import os
 import re
 import shlex
 import tomllib
 from pathlib import Path
 
-import jax
 import pytest
 
 from jaxnas import comparison, config
 from jaxnas.arguments import parser
 from jaxnas.errors import InputError
-from tests.test_cli import CACHE_SETTINGS
 from tests.test_scripts import load
 
 ROOT = Path(__file__).parent.parent
@@ -44,18 +41,6 @@ def commands():
         for part in line.split(" && ")
         if (words := shlex.split(part, comments=True))
     ]
-
-
-@pytest.fixture
-def workplace(tmp_path, monkeypatch):
-    """A working directory of its own; what a search sets in this process is undone."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NPROC", os.environ.get("NPROC", "2"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    before = {name: getattr(jax.config, name) for name in CACHE_SETTINGS}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.mark.parametrize("code", snippets("python"))
