@@ -35,8 +35,8 @@ def check(folder: Path, images: np.ndarray, task: str) -> tuple[bool, str]:
         metrics["agreement"] = float(share)
         write_atomic(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     except (OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", "") or str(error)
-        return False, f"{folder}: the exported network does not run: {said.strip().splitlines()[-1:]}"
+        said = (getattr(error, "stderr", "") or str(error)).strip().rpartition("\n")[2]
+        return False, f"{folder}: the exported network does not run: {said}"
     text = f"{share:.2%} of {len(images)} validation predictions are those of the search, in a fresh process"
     return bool(share >= LEAST), f"{folder}: {text}"
 
