@@ -79,7 +79,7 @@ def torch_step(structure: Any, batch: int, steps: int, channels_last: bool) -> f
     from torch import nn  # pyright: ignore[reportMissingImports]
     from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
-    def conv_norm(before: int, after: int, k: int = 1, stride: int = 1) -> nn.Module:
+    def conv_norm(before: int, after: int, k: int = 1, stride: int = 1) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(before, after, k, stride, k // 2, bias=False), nn.BatchNorm2d(after))
 
     def separable(before: int, after: int, k: int, stride: int) -> nn.Module:
@@ -156,7 +156,7 @@ def torch_step(structure: Any, batch: int, steps: int, channels_last: bool) -> f
             return self.head(F.relu(h).mean((2, 3)))
 
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    child = Child().to(memory_format=layout)
+    child = Child().to(memory_format=layout)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(child.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, foreach=True)
     images = torch.randn(batch, 3, 32, 32).to(memory_format=layout)
     labels = torch.arange(batch) % 10

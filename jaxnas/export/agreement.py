@@ -59,5 +59,5 @@ def agree(task: str, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:  # [N
     if task == "multiclass":
         return found.argmax(axis=1) == wanted.argmax(axis=1)
     if task == "regression":
-        return np.isclose(found, wanted, rtol=1e-3, atol=1e-3).all(axis=1)
+        return np.all(np.isclose(found, wanted, rtol=1e-3, atol=1e-3), axis=1)
     return ((found > 0) == (wanted > 0)).all(axis=1)

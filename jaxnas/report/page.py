@@ -41,7 +41,7 @@ class Source(NamedTuple):
 
 def html(data: str, title: str, *, live: bool = False) -> str:
     """The page of `encode`d data. A live one asks its server for new data every two seconds."""
-    files = importlib.resources.files(__package__)
+    files = importlib.resources.files("jaxnas.report")
     names = ("page.html", "page.css", "charts.js", "figures.js", "details.js", "page.js")
     text, style, *scripts = (files.joinpath(name).read_text("utf-8") for name in names)
     script = "\n".join(scripts)
