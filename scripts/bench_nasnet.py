@@ -45,7 +45,7 @@ def measure(structure: Any, lowering: str, level: int | None, batch: int, steps:
     network = networks.nasnet(space, (32, 32, 3), 10, lowering=lowering)
     trainer = training.make(network, "multiclass", None, batch * steps, 0.1, batch_size=batch, **RECIPE)
     key, knobs = jax.random.key(0), jax.tree.map(jnp.asarray, {"network": {}, **trainer.rates})
-    seen = np.zeros((batch, 32, 32, 3), np.uint8), np.zeros(batch, np.int32)
+    seen = jnp.zeros((batch, 32, 32, 3), jnp.uint8), jnp.zeros(batch, jnp.int32)
     carry = jax.jit(lambda: trainer.begin(structure, key, knobs, seen))()
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.integers(0, 256, (batch * steps, 32, 32, 3), dtype=np.uint8))
