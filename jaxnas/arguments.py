@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--optuna", metavar="STORAGE", help="instead, all trials as a study, such as sqlite:///study.db"
     )
-    export.add_argument("--onnx", action="store_true", help="not possible yet; says why")
+    export.add_argument("--onnx", action="store_true", help="write model.onnx too")
     predict = command("predict", "Classify image files by a network of a run; show its reasons.")
     predict.add_argument("folder", type=Path, help="a run, its best/, or a folder of `jaxnas export`")
     predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="an image file")

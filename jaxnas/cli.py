@@ -237,14 +237,13 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         print(f"{options.optuna}: study {name!r}, {trials} trials")
         return 0
     if options.onnx:
-        raise InputError(
-            "--onnx: not possible yet: the converter, jax2onnx, takes orbax-checkpoint below 0.11.37, jaxnas "
-            "takes 0.12 or later; use model.stablehlo, or convert model.py in an environment of its own"
-        )
+        from jaxnas.export import to_onnx
+
+        to_onnx.package()  # an InputError comes now
     environment.read(options.run)
     with run.owned(options.run):
         path, agrees, text = exporting.execute(
-            options.run, searching.reopen(options.run, []), options.trial, options.out
+            options.run, searching.reopen(options.run, []), options.trial, options.out, options.onnx
         )
     searching.tell_check(agrees, text)
     print(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}")

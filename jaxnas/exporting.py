@@ -73,15 +73,15 @@ def keeper(settings: config.Config, parts: config.Parts) -> Keeper:
 
 
 def execute(
-    folder: Path, settings: config.Config, trial: int | None, out: Path | None = None
+    folder: Path, settings: config.Config, trial: int | None, out: Path | None = None, onnx: bool = False
 ) -> tuple[Path, bool, str]:
     """Write a trial of the run in `folder` as a folder: its path, whether it agrees, what a person is told.
 
-    Without a `trial` it is the best one.
+    Without a `trial` it is the best one; with `onnx` model.onnx is written too.
 
     Raises:
       InputError: the run trains nothing, has no such trial, or the trial failed; or, where neither machine
-        nor versions changed, it was trained again with another result.
+        nor versions changed, it was trained again with another result; or as `export.files`.
     """
     if settings.trainer is None:
         raise InputError(
@@ -98,7 +98,7 @@ def execute(
     parts = config.build(again)
     assert parts.dataset is not None
     child = regain(folder, settings, parts, rows, row)
-    files = export.files(recipe_of(settings, parts.dataset, folder.resolve().name), child)
+    files = export.files(recipe_of(settings, parts.dataset, folder.resolve().name), child, onnx)
     best = folder / "best" if trial is None else folder / "exported" / f"trial_{trial:06}"
     path = out or best
     path.parent.mkdir(parents=True, exist_ok=True)

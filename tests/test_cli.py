@@ -715,7 +715,7 @@ def test_sample_and_retrain(capsys):
     assert_refused(capsys, "sample", RUNS / "none", match="none")
 
 
-def test_export_and_predict(capsys):
+def test_export_and_predict(capsys, monkeypatch):
     """What a search leaves behind is used by other commands, and by retrain with a test accuracy."""
     assert jaxnas("search", "trained.toml") == 0
     checked = "validation predictions are those of the search, in a fresh process"
@@ -726,6 +726,23 @@ def test_export_and_predict(capsys):
     assert (err, f"trial_000001: 100.00% of 60 {checked}" in out) == ("", True)
     exported = run / "exported" / "trial_000001"
     assert {path.name for path in exported.iterdir()} == {path.name for path in (run / "best").iterdir()}
+    assert jaxnas("export", run, "--trial", "1", "--onnx", "--out", "ported") == 0
+    out = capsys.readouterr().out
+    assert f"100.00% of 60 {checked}; 100.00% of 60 those of model.onnx in onnxruntime" in out
+    assert {path.name for path in Path("ported").iterdir()} == {
+        "model.onnx",
+        *(path.name for path in exported.iterdir()),
+    }
+    snippet = Path("ported/README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    names = {}
+    with contextlib.chdir("ported"):
+        exec(snippet, names)
+    assert names["outputs"].shape == (1, 10) and "onnx" not in (exported / "README.md").read_text()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnx", None)
+        assert_refused(
+            capsys, "export", run, "--onnx", match="--onnx: it needs onnx: pip install 'jaxnas[onnx]'"
+        )
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("digit.png")
     assert jaxnas("predict", exported, "digit.png", "--explain", "reasons.png") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -740,7 +757,6 @@ def test_export_and_predict(capsys):
         f"test: accuracy {float(row['test_accuracy']):.4f}" in (run / "retrained/best/README.md").read_text()
     )
     assert_refused(capsys, "export", run, "--trial", "99", match="--trial: got 99; ")
-    assert_refused(capsys, "export", run, "--onnx", match="--onnx: not possible yet: the converter, jax2onnx")
     assert_refused(capsys, "export", "nowhere", match="nowhere: no run is here")
     assert_refused(
         capsys, "predict", run, match="predict: no image; it takes image files, or --explain FILE.png"

@@ -189,7 +189,7 @@ def test_a_failed_export_does_not_end_the_search(searched, tmp_path, capsys):
 def test_flatbuffers_are_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     with pytest.raises(InputError, match=r"model\.stablehlo needs flatbuffers; pip install flatbuffers"):
-        stablehlo(lambda *_: None, None, None, None, (8, 8, 1))
+        stablehlo(lambda images: images, (8, 8, 1))
 
 
 # EXPORTS OF TRIALS
