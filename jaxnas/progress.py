@@ -79,9 +79,10 @@ class Display:
         now, stats = self.now, self.search.evaluator.stats() if self.search.evaluator.stats else {}
         programs = ""
         if stats.get("programs"):
-            cached = f", {stats['cached']} cached" if stats.get("cached") else ""
-            waited = f"{stats['waited_seconds']:.0f} of {stats['compile_seconds']:.0f} s waited for"
-            programs = f"{stats['programs']} programs ({waited}{cached})"
+            cached = f", {stats['cached']} of them cached" if stats.get("cached") else ""
+            compiled = f"compiled in {stats['compile_seconds']:.0f} s"
+            waited = f"nothing trained for {stats['waited_seconds']:.0f} s of that"
+            programs = f"{stats['programs']} programs{cached} ({compiled}, {waited})"
         seconds = time.perf_counter() - self.began
         if now is None or self.first is None:
             done = f"{int(stats['children'])} children trained" if stats.get("children") else "starting"

@@ -21,6 +21,10 @@ from jaxnas.export import source
 from jaxnas.types import Dataset, Network, PyTree
 
 FORMAT = 1  # of the folder
+FILES = (
+    "architecture.json", "metrics.json", "weights.safetensors", "validation.csv", "model.stablehlo",
+    "predict.py", "model.py", "requirements.txt", "README.md", "__pycache__",
+)  # fmt: skip
 PLATFORMS = ("cpu", "cuda", "tpu")
 PACKAGES = ("jax", "flax", "numpy", "flatbuffers", "safetensors", "pillow")
 
