@@ -142,6 +142,7 @@ class Many:
         self.name, self.searches, self.budget = name, searches, budget
         self.console, self.lock = _console(), threading.Lock()
         self.began, self.done, self.first = time.perf_counter(), 0, None
+        self.told = 0  # trials done when the last line was printed: fifty lines at most
         self.live = Live(
             get_renderable=self._line, console=self.console, refresh_per_second=2, transient=True
         )
@@ -158,8 +159,9 @@ class Many:
         """Take note of trials done, of all searches together."""
         with self.lock:
             self.first = self.first or (time.perf_counter(), trials)  # before it was compilation
-            self.done = trials
-            if trials and not self.console.is_terminal:
+            self.done, total = trials, self.searches * self.budget
+            if not self.console.is_terminal and (trials >= total or trials - self.told >= total / 50):
+                self.told = trials
                 self.console.print(self._line())
 
     def _line(self) -> str:
