@@ -4,6 +4,7 @@ XLA cuts a matrix product on a CPU by the size of its thread pool, so the last b
 it: it is recorded, and a run goes on with the pool that it began with.
 """
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -17,6 +18,7 @@ import jax
 from jaxnas.errors import InputError
 
 FORMAT = 1  # of a run's folder
+MAPPINGS, MOST_MAPPINGS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 PACKAGES = ("jaxnas", "jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
 
 
@@ -110,6 +112,17 @@ def changes(folder: Path) -> list[str]:
         for key in ("backend", *PACKAGES)
         if before.get(key) != now[key]
     ]
+
+
+def mappings() -> int:
+    """Memory mappings of this process, of which a large program on a CPU takes hundreds; 0 where unknown."""
+    return MAPPINGS.read_bytes().count(b"\n") if MAPPINGS.exists() else 0
+
+
+@functools.cache
+def most_mappings() -> int:
+    """How many of them Linux lets a process have: past that, compiled code is lost and the process dies."""
+    return int(MOST_MAPPINGS.read_text()) if MOST_MAPPINGS.exists() else 2**16
 
 
 def cores() -> int:

@@ -148,19 +148,22 @@ class Programs:
         with self._lock:
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:
-            if name not in self._programs:
+            program = self._programs.get(name)
+            if is_new := program is None:
                 program = self._compile(place, population(function, self.mapped), each, shared)
-                with self._lock:
-                    self._programs[name] = program
         with self._lock:
-            program = self._programs[name]
+            self._programs[name] = program
             self._programs.move_to_end(name)
-            while len(self._programs) > KEPT:
-                oldest, _ = self._programs.popitem(last=False)
+            while is_new and len(self._programs) > 1 and self._crowded():
+                oldest = next(iter(self._programs))
+                del self._programs[oldest]
                 self._locks.pop(oldest, None)
         if program.peak_bytes > self.available_bytes():
             raise OutOfMemory
         return program
+
+    def _crowded(self) -> bool:
+        return len(self._programs) > KEPT or environment.mappings() > environment.most_mappings() // 2
 
     def available_bytes(self) -> int:
         """What one program may need: a share of the device's memory that the data set leaves."""

@@ -47,11 +47,17 @@ def descend(
     state: PyTree,
     proceed: jax.Array,  # bool []
 ) -> tuple[PyTree, PyTree]:  # → params, optimizer's state
-    """One step of an optimizer; without `proceed` nothing moves, not even Adam's moments."""
-    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
-        updates, stepped = optimizer.update(gradient, state, params)
-    learned = (optax.apply_updates(params, updates), stepped)
-    return jax.tree.map(lambda new, old: jnp.where(proceed, new, old), learned, (params, state))
+    """One step of an optimizer; without `proceed` nothing moves, not even Adam's moments.
+
+    A branch, not a select: the step of a large policy is bound by memory, which a select reads once more.
+    """
+
+    def step() -> tuple[PyTree, PyTree]:
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+            updates, stepped = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), stepped
+
+    return jax.lax.cond(proceed, step, lambda: (params, state))
 
 
 def clip_by_tensor_norm(max_norm: float) -> optax.GradientTransformation:

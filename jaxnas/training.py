@@ -25,7 +25,7 @@ RATES = ("learning_rate", "weight_decay")  # knobs, which share a program; all o
 class Carry(NamedTuple):
     """A child in training. `best` is None unless the recipe wants the weights of the best epoch."""
 
-    params: PyTree
+    params: PyTree  # drawn at step 0
     optimizer: PyTree
     step: jax.Array  # int32 [] steps since the weights were drawn
     epoch: jax.Array  # int32 [] epochs since the weights were drawn
@@ -37,6 +37,7 @@ class Carry(NamedTuple):
     best_score: jax.Array  # float32 [] of the validation split, −inf before the first epoch's end
     best_epoch: jax.Array  # int32 []
     recent: jax.Array  # float32 [best_of] scores of the last epochs
+    outputs: PyTree  # float32 [N, O] of the weights to keep, NaN before there are any; None: made in the end
 
 
 class Fitted(NamedTuple):
@@ -56,11 +57,11 @@ class Trainer(NamedTuple):
     child that has ended (patience, a loss that is not finite, all its epochs) stays as it is.
     """
 
-    begin: Callable  # (structure, key, knobs) → Carry
+    begin: Callable  # (structure, key, knobs, seen) → Carry; seen: validation (images, labels)
     advance: Callable  # (structure, key, knobs, Carry, images, labels, order int32 [S, batch]) → Carry
     close: Callable  # (structure, key, knobs, Carry, seen) → Carry: the end of an epoch
     run: Callable  # (structure, key, knobs, Carry, images, labels, orders int32 [E, S, batch], seen) → Carry
-    finish: Callable  # (structure, key, knobs, Carry, seen) → Fitted; seen: validation (images, labels)
+    finish: Callable  # (structure, key, knobs, Carry, seen) → Fitted
     fit: Callable  # (structure, key, knobs, images, labels, orders, seen) → Fitted: all of it
     live: Callable  # Carry → bool []: it has not ended
     predict: Callable  # (structure, knobs, params, images uint8 [N,H,W,C]) → outputs float32 [N, O]
@@ -178,9 +179,11 @@ def make(
         with jax.numpy_dtype_promotion("standard"):
             return params, make_optimizer(knobs["learning_rate"], knobs["weight_decay"]).init(params)
 
-    def begin(structure: Any, key: jax.Array, knobs: PyTree) -> Carry:
+    def begin(structure: Any, key: jax.Array, knobs: PyTree, seen: tuple) -> Carry:
         zero = jnp.zeros((), jnp.int32)
-        params, state = draw(structure, key, knobs, zero)
+        drawn = jax.eval_shape(lambda: draw(structure, key, knobs, zero))
+        outputs = jax.eval_shape(lambda params: predict(structure, knobs, params, seen[0]), drawn[0])
+        params, state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), drawn)
         return Carry(
             params=params,
             optimizer=state,
@@ -194,11 +197,19 @@ def make(
             best_score=jnp.full((), -jnp.inf, jnp.float32),
             best_epoch=zero,
             recent=jnp.full((best_of,), -jnp.inf, jnp.float32),
+            outputs=jnp.full(outputs.shape, jnp.nan, outputs.dtype) if watched else None,
         )
 
     def advance(
         structure: Any, key: jax.Array, knobs: PyTree, carry: Carry, images: Any, labels: Any, order: Any
     ) -> Carry:
+        # Weights are drawn here and nowhere else, for a draw is a good part of a program.
+        params, state = jax.lax.cond(
+            carry.step == 0,
+            lambda: draw(structure, key, knobs, carry.restarts),
+            lambda: (carry.params, carry.optimizer),
+        )
+        carry = carry._replace(params=params, optimizer=state)
         key = jax.random.fold_in(key, carry.restarts)
 
         def train_step(carry: Carry, rows: jax.Array) -> Carry:
@@ -248,7 +259,8 @@ def make(
     def close(structure: Any, key: jax.Array, knobs: PyTree, carry: Carry, seen: tuple) -> Carry:
         after = carry._replace(epoch=carry.epoch + 1, epochs=carry.epochs + 1)
         if watched:
-            score = tasks.score(task, predict(structure, knobs, carry.params, seen[0]), seen[1])
+            outputs = predict(structure, knobs, carry.params, seen[0])
+            score = tasks.score(task, outputs, seen[1])
             better = score > carry.best_score
             best_epoch = jnp.where(better, after.epoch, carry.best_epoch)
             after = after._replace(
@@ -257,18 +269,12 @@ def make(
                 best_epoch=best_epoch,
                 recent=jnp.concatenate([carry.recent, score[None]])[1:] if best_of else carry.recent,
                 stopped=after.epoch - best_epoch >= patience if patience else carry.stopped,
+                outputs=_where(better, outputs, carry.outputs) if weights == "best" else outputs,
             )
             if restarts:
                 again = (after.epoch == 1) & (score <= chance + 1e-6) & (carry.restarts < restarts)
-                fresh = begin(structure, key, knobs)
-                params, state = draw(structure, key, knobs, carry.restarts + 1)
-                fresh = fresh._replace(
-                    params=params,
-                    optimizer=state,
-                    best=params if weights == "best" else None,
-                    epochs=after.epochs,
-                    restarts=carry.restarts + 1,
-                )
+                fresh = begin(structure, key, knobs, seen)
+                fresh = fresh._replace(epochs=after.epochs, restarts=carry.restarts + 1)
                 after = _where(again, fresh, after)
         return _where(live(carry), after, carry)
 
@@ -294,13 +300,13 @@ def make(
     def finish(structure: Any, key: jax.Array, knobs: PyTree, carry: Carry, seen: tuple) -> Fitted:
         params = carry.best if weights == "best" else carry.params
         best_of_last = jnp.max(carry.recent, initial=-jnp.inf)
-        outputs = predict(structure, knobs, params, seen[0])
+        outputs = carry.outputs if watched else predict(structure, knobs, params, seen[0])
         return Fitted(params, outputs, carry.finite, carry.epochs, best_of_last)
 
     def fit(
         structure: Any, key: jax.Array, knobs: PyTree, images: Any, labels: Any, orders: Any, seen: Any
     ) -> Fitted:
-        carry = begin(structure, key, knobs)
+        carry = begin(structure, key, knobs, seen)
         carry = run(structure, key, knobs, carry, images, labels, orders, seen)
         return finish(structure, key, knobs, carry, seen)
 

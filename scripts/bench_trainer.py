@@ -61,7 +61,7 @@ def stopping(repeats: int) -> None:
 
     def fit(stop: jax.Array, key: jax.Array, knobs: Any, images: Any, labels: Any, seen: Any) -> Any:
         """`Trainer.fit` with a given number of epochs after which patience ends."""
-        carry = trainer.begin(structure, key, knobs)
+        carry = trainer.begin(structure, key, knobs, seen)
 
         def epoch(at: tuple) -> tuple:
             order = jnp.asarray(orders)[at[0]]

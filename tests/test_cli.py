@@ -425,13 +425,29 @@ def test_bash_completes(typed, expected, capsys):
         (["search", "trained.toml", "--trainer.optimizer", "adma"], "adma"),
         (["search", "trained.toml", "--search.stop.accuracy", 2], "search.stop.accuracy"),
         (["search", "mock.toml", "--folder", "mock.toml"], ["--folder", "mock.toml"]),
-        (["resume"], "run"),
+        (["resume"], "RUN"),
         (["resume", "none"], "none: no run is here"),
         (["resume", "mock.toml"], "mock.toml: no run is here"),
         (["resume", "none", "--bugdet", 4], "--bugdet"),
         (["resume", "none", "--budget", "many"], "many"),
         (["report"], "RUN"),
         (["report", "none"], "none"),
+        (["report", "begun"], "begun: has no trial yet; `jaxnas resume begun` goes on"),
+        (["report", "begun", "mock.toml"], "begun: has no trial yet"),
+        (["retrain", "begun"], "begun: no run is here"),
+        (["export", "none"], "none: no run is here"),
+        (["export", "none", "--trial", "x"], "--trial"),
+        (["predict"], "FOLDER"),
+        (["predict", "none"], "no image; it takes image files"),
+        (["predict", "none", "1.png"], "none: no network is here"),
+        (["predict", "mock.toml", "1.png"], "mock.toml: no network is here"),
+        (["predict", "none", "1.png", "--explain", "1.jpg"], ["1.jpg", "ends in .png"]),
+        (["predict", "none", "--explain", "slow_parts.png"], "slow_parts.png exists"),
+        (["watch", "none"], "none: not a run"),
+        (["init", "none"], "none: no such folder; it takes one of <class>"),
+        (["init", "slow_parts.py"], "slow_parts.py: no such folder"),
+        (["serch", "mock.toml"], ["unknown name 'serch'", "did you mean 'search'"]),
+        ([], "COMMAND"),
         (["list", "controler"], ["controler", "did you mean 'controllers'"]),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
@@ -450,6 +466,9 @@ def test_bad_input(arguments, match, capsys, recwarn):
         for name in ("a", "b"):
             Path(f"empty/{name}").mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8)).save("empty/a/1.png")
+    Path("slow_parts.png").touch()
+    Path("begun").mkdir()
+    Path("begun/config.toml").write_text(MOCK)
     assert_refused(capsys, *arguments, match=match)
 
 

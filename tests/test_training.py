@@ -159,7 +159,7 @@ def test_training_can_be_cut_anywhere():
         for f in (trainer.begin, trainer.advance, trainer.close, trainer.run, trainer.finish)
     )
     each = jax.tree.map(lambda x: x[None], (KEY, knobs(trainer)))
-    carry = begin(each, ())
+    carry = begin(each, (SEEN,))
     carry = run((*each, carry), (IMAGES, LABELS, order[:1], SEEN))
     for rows in (order[1, :1], order[1, 1:]):
         carry = advance((*each, carry), (IMAGES, LABELS, rows))
@@ -195,7 +195,7 @@ def test_a_loss_that_is_not_finite_ends_the_child_at_once(axis):
     assert not bool(fitted.finite)
     assert int(fitted.epochs) == 0
     if axis is None:
-        carry = trainer.begin(STRUCTURE, KEY, knobs(trainer))
+        carry = trainer.begin(STRUCTURE, KEY, knobs(trainer), SEEN)
         carry = trainer.advance(STRUCTURE, KEY, knobs(trainer), carry, IMAGES, LABELS, orders(1)[0])
         assert int(carry.step) == 2  # the second step saw what the first one did
 
@@ -203,8 +203,9 @@ def test_a_loss_that_is_not_finite_ends_the_child_at_once(axis):
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 10])
 def test_predictions_of_any_number_of_images(n):
     trainer = make(mean=0.2, std=2.0, batch_size=4)
-    carry = trainer.begin(STRUCTURE, KEY, knobs(trainer))
     seen = SEEN[0][:n], SEEN[1][:n]
+    carry = trainer.begin(STRUCTURE, KEY, knobs(trainer), seen)
+    carry = carry._replace(params=NETWORK.init(KEY, STRUCTURE, PLANNED))
     outputs = trainer.finish(STRUCTURE, KEY, knobs(trainer), carry, seen).outputs
     x = (DATA.validation.images[:n].astype(np.float32) / 255 - 0.2) / 2.0
     expected = NETWORK.apply(carry.params, STRUCTURE, PLANNED, jnp.asarray(x), None)
@@ -233,7 +234,7 @@ def test_rates_are_knobs():
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "lion", "rmsprop", "adagrad"])
 def test_optimizers_of_optax(optimizer):
     trainer = make(optimizer=optimizer)
-    carry = trainer.begin(STRUCTURE, KEY, knobs(trainer))
+    carry = trainer.begin(STRUCTURE, KEY, knobs(trainer), SEEN)
     after = jax.eval_shape(
         lambda c: trainer.advance(STRUCTURE, KEY, knobs(trainer), c, IMAGES, LABELS, orders(1)[0]), carry
     )

@@ -179,7 +179,7 @@ def trained(
             shared = [pool.put(x, place) for x in train]
             fitted = call("fit", (keys, knobs), (*shared, jax.device_put(rows, place.shared), seen))
             return jax.device_get(fitted), peak, seconds
-        carry = call("begin", (keys, knobs), ())
+        carry = call("begin", (keys, knobs), (seen,))
         segment = max(1, resident // 2 // (batch_size * train.images[0].nbytes))
         for epoch in rows:
             for at in (epoch[start : start + segment] for start in range(0, steps, segment)):

@@ -21,6 +21,10 @@ from jaxnas.export import source, to_onnx
 from jaxnas.types import Dataset, Network, PyTree
 
 FORMAT = 1  # of the folder
+FILES = (
+    "architecture.json", "metrics.json", "weights.safetensors", "validation.csv", "model.stablehlo",
+    "model.onnx", "predict.py", "model.py", "requirements.txt", "README.md", "__pycache__",
+)  # fmt: skip
 PLATFORMS = ("cpu", "cuda", "tpu")
 ONNX_USE = """
 `model.onnx` is the same network for ONNX runtimes (`pip install onnxruntime numpy`), in float32:

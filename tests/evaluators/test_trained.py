@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnas import data, networks, programs, tasks, training
+from jaxnas import data, environment, networks, programs, tasks, training
 from jaxnas.errors import InputError
 from jaxnas.evaluators import trained
 from jaxnas.spaces import blocks
@@ -253,6 +253,19 @@ def test_few_programs_are_kept(monkeypatch):
     assert evaluator.stats()["programs"] == 2
     assert_identical(results(evaluator), before)
     assert evaluator.stats()["programs"] in (3, 4)
+
+
+def test_programs_leave_room_for_other_memory_mappings(monkeypatch):
+    """Past vm.max_map_count XLA loses compiled code and the process dies: one of 110 deep networks did."""
+    space = blocks(filters=(1, 2, 3, 4), kernel=(3,), dropout=(0.1,))
+    evaluator = make(networks.blocks(space, (8, 8, 1), 3), epochs=1, workers=1, xla_level=0)
+    arch = np.array([[i, 0, 0] for i in range(4)], np.int32)
+    evaluator.evaluate(KEYS[:1], STATE, arch[:1])
+    room = environment.mappings() + 250  # for about one program more
+    monkeypatch.setattr(environment, "most_mappings", lambda: 2 * room)
+    evaluator.evaluate(KEYS[:4], STATE, arch)
+    assert evaluator.stats()["programs"] >= 4
+    assert 0 < environment.mappings() <= room
 
 
 def test_other_errors_are_not_swallowed(monkeypatch):
