@@ -111,7 +111,7 @@ def test_bad_input(tmp_path, capsys):
         ([failed, "--out", tmp_path / "t.csv"], "failed succeeded; see the reasons"),
         ([folder, "--out", tmp_path / "t.txt"], "it takes a file name that ends in .csv"),
         ([folder, "--out", tmp_path / "run" / "trials.csv" / "t.csv"], "--out: cannot write"),
-        ([folder, "--out", folder / "trials.csv"], "is a file of that run"),
+        ([folder, "--out", tmp_path / "run" / "trials.csv"], "is a file of that run"),
         ([folder], "--out"),
     ):
         assert tabulate(*arguments) == 2

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,9 +68,10 @@ def onnx_outputs_of(folder: Path, images: np.ndarray) -> tuple[np.ndarray, str]:
         except ImportError:
             from onnx.reference import ReferenceEvaluator
 
-            (outputs,) = ReferenceEvaluator(path).run(None, {"images": images[:FEW]})
+            reference: Any = ReferenceEvaluator(path)
+            (outputs,) = reference.run(None, {"images": images[:FEW]})
             return outputs, "onnx's reference, without onnxruntime"
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         starts = range(0, len(images), BATCH)
         parts = [session.run(None, {"images": images[i : i + BATCH]})[0] for i in starts]
         return np.concatenate(parts), "onnxruntime"

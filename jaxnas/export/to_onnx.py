@@ -44,11 +44,12 @@ def convert(call: Callable, shape: tuple[int, ...], about: str = "") -> bytes:
     closed = jax.make_jaxpr(call)(jax.ShapeDtypeStruct((b, *shape), jnp.uint8))
     graph = Graph(onnx, b)
     (found,) = _walk(graph, closed, [Tensor("images", (b, *shape))])
-    outputs = closed.jaxpr.outvars[0].aval.shape
+    made: Any = closed.out_avals[0]
+    outputs = made.shape
     graph.node("Identity", graph.whole(found, outputs), output="outputs")
     nodes, weights = graph.needed("outputs")
     describe = onnx.helper.make_tensor_value_info
-    made = onnx.helper.make_graph(
+    network = onnx.helper.make_graph(
         nodes,
         "network",
         [describe("images", onnx.TensorProto.UINT8, ["b", *shape])],
@@ -57,7 +58,7 @@ def convert(call: Callable, shape: tuple[int, ...], about: str = "") -> bytes:
     )
     opsets = [onnx.helper.make_opsetid("", OPSET)]
     model = onnx.helper.make_model(
-        made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="jaxnas", doc_string=about
+        network, opset_imports=opsets, ir_version=IR_VERSION, producer_name="jaxnas", doc_string=about
     )
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
@@ -68,7 +69,10 @@ def _walk(graph: Graph, closed: Any, inputs: Sequence[Value]) -> list[Value]:
     jaxpr, known = getattr(closed, "jaxpr", closed), {}
 
     def read(x: Any) -> Value:
-        return np.asarray(x.val, x.aval.dtype) if isinstance(x, Literal) else known[x]
+        if not isinstance(x, Literal):
+            return known[x]
+        aval: Any = x.aval
+        return np.asarray(x.val, aval.dtype)
 
     known.update(zip(jaxpr.constvars, map(np.asarray, getattr(closed, "consts", ())), strict=True))
     known.update(zip(jaxpr.invars, inputs, strict=True))
