@@ -1,10 +1,11 @@
 """What the commands take: the parser of `jaxnas`, with an example of each."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jaxnas.errors import InputError
+from jaxnas.errors import InputError, unknown
 
 EXAMPLES = {
     "init": "jaxnas init my_images",
@@ -28,6 +29,8 @@ class _Parser(argparse.ArgumentParser):
     """argparse whose errors are InputErrors."""
 
     def error(self, message: str) -> NoReturn:
+        if found := re.match(r"argument COMMAND: invalid choice: '(.*?)'", message):
+            raise unknown("jaxnas", found[1], EXAMPLES)
         raise InputError(f"{message}; see `{self.prog} --help`")
 
 
@@ -54,7 +57,9 @@ def parser() -> argparse.ArgumentParser:
     init.add_argument("images", metavar="FOLDER", help="CLASS/IMAGE…, or train/CLASS/IMAGE… and test/ beside")
     init.add_argument("--out", type=Path, metavar="FILE.toml", help="by default FOLDER.toml, here")
     search = command("search", "Run the search that a configuration describes.", add_help=False)
-    search.add_argument("config", nargs="?", help="a TOML file, such as configs/quickstart.toml")
+    search.add_argument(
+        "config", nargs="?", metavar="CONFIG", help="a TOML file, such as configs/quickstart.toml"
+    )
     search.add_argument("--folder", default="checkpoints", help="where runs are written")
     search.add_argument(
         "--seeds", metavar="N", help="run N searches at once, for their statistics: --search.seeds N"
@@ -68,20 +73,22 @@ def parser() -> argparse.ArgumentParser:
         "-h", "--help", action="store_true", help="with CONFIG, show every flag that it takes"
     )
     resume = command("resume", "Go on with a run from its last checkpoint.")
-    resume.add_argument("run", type=Path, help="the run's folder")
+    resume.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     resume.add_argument("--budget", type=int, help="trials in all; by default what the run began with")
     compare = command("compare", "Run controllers at equal budget, many searches each.")
-    compare.add_argument("config", help="a TOML file with arms, such as configs/compare_mock.toml")
+    compare.add_argument(
+        "config", metavar="CONFIG", help="a TOML file with arms, such as configs/compare_mock.toml"
+    )
     compare.add_argument("--folder", default="checkpoints", help="where comparisons are written")
     sample = command("sample", "Measure networks that a run's policy proposes. Its greedy one too.")
-    sample.add_argument("run", type=Path, help="the run's folder")
+    sample.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     sample.add_argument("-n", type=int, default=50, help="how many networks (default: 50)")
     retrain = command(
         "retrain",
         "Train a run's best networks for longer, with test accuracies. "
         "Options of network, data and trainer can be given anew, such as --data.fraction 1.0.",
     )
-    retrain.add_argument("run", type=Path, help="the run's folder")
+    retrain.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     retrain.add_argument("--top", type=int, default=10, help="how many distinct architectures (default: 10)")
     retrain.add_argument("--epochs", type=int, help="at most; by default twice the search's")
     retrain.add_argument(
@@ -91,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     retrain.add_argument("--filters", metavar="F", help="short for --network.filters: a wider network")
     retrain.add_argument("--name", default="", help="of the results' folder, RUN/retrained-NAME")
     export = command("export", "Write a trial of a run as a folder that runs without jaxnas.")
-    export.add_argument("run", type=Path, help="the run's folder")
+    export.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     export.add_argument(
         "--trial", type=int, metavar="N", help="which one; trained again from its key (default: the best)"
     )
@@ -101,9 +108,11 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--optuna", metavar="STORAGE", help="instead, all trials as a study, such as sqlite:///study.db"
     )
-    export.add_argument("--onnx", action="store_true", help="not possible yet; says why")
+    export.add_argument("--onnx", action="store_true", help="write model.onnx too")
     predict = command("predict", "Classify image files by a network of a run; show its reasons.")
-    predict.add_argument("folder", type=Path, help="a run, its best/, or a folder of `jaxnas export`")
+    predict.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="a run, its best/, or a folder of `jaxnas export`"
+    )
     predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="an image file")
     predict.add_argument(
         "--explain",
@@ -115,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     report.add_argument("--out", type=Path, help="where the figures go; by default the first run's folder")
     watch = command("watch", "Show a run's page on localhost while its search goes on.")
-    watch.add_argument("run", type=Path, help="the run's folder")
+    watch.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     watch.add_argument("--host", default="127.0.0.1", help="address (default: this machine alone)")
     watch.add_argument("--port", type=int, default=8765, help="default: 8765")
     tabulate = command("tabulate", "Write what runs measured as a table to search.")

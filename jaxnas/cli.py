@@ -115,8 +115,10 @@ def _execute(settings: Any, searches: list[Any], folder: Path, parts: Any) -> in
     report.write(runs, folder)
     if len(searches) > 1:
         report.show(report.compare(runs))
-    again = f"jaxnas report {shlex.quote(str(folder))}"
-    print(f"\nThe run lies in {folder}, its page is report.html. Next: {again}")
+    has_network, path = (folder / "best" / "model.stablehlo").exists(), shlex.quote(str(folder))
+    parts = "its page is report.html" + ", its best network best/" * has_network
+    after = f"jaxnas predict {path} IMAGE…" if has_network else f"jaxnas report {path}"
+    print(f"\nThe run lies in {folder}, {parts}. Next: {after}")
     return 0
 
 
@@ -237,14 +239,13 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         print(f"{options.optuna}: study {name!r}, {trials} trials")
         return 0
     if options.onnx:
-        raise InputError(
-            "--onnx: not possible yet: the converter, jax2onnx, takes orbax-checkpoint below 0.11.37, jaxnas "
-            "takes 0.12 or later; use model.stablehlo, or convert model.py in an environment of its own"
-        )
+        from jaxnas.export import to_onnx
+
+        to_onnx.package()  # an InputError comes now
     environment.read(options.run)
     with run.owned(options.run):
         path, agrees, text = exporting.execute(
-            options.run, searching.reopen(options.run, []), options.trial, options.out
+            options.run, searching.reopen(options.run, []), options.trial, options.out, options.onnx
         )
     searching.tell_check(agrees, text)
     print(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
@@ -256,6 +257,8 @@ def _predict(options: argparse.Namespace, _: list[str]) -> int:
 
     if not options.images and options.explain is None:
         raise InputError("predict: no image; it takes image files, or --explain FILE.png")
+    if options.explain is not None:
+        explain.check(options.explain)
     folder, classifier = explain.open_folder(options.folder)
     if options.images:
         images = explain.read(classifier, options.images)
@@ -273,10 +276,10 @@ def _report(options: argparse.Namespace, _: list[str]) -> int:
 
     environment.use_cpu()
     runs = [report.read(path) for path in options.runs]
-    report.show(report.compare(runs))
     folder = options.out or options.runs[0]
-    page = report.write_page(runs, folder, reporting.sources(runs))
-    for path in (*report.write(runs, folder), page):
+    written = report.write(runs, folder)
+    report.show(report.compare(runs))
+    for path in (*written, report.write_page(runs, folder, reporting.sources(runs))):
         print(path)
     return 0
 
@@ -306,10 +309,11 @@ def _list(options: argparse.Namespace, _: list[str]) -> int:
     kinds["data"] = data.REGISTRY
     if options.kind is not None and options.kind not in kinds:
         raise unknown("list", options.kind, kinds)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for kind, registry in kinds.items():
         if options.kind in (None, kind):
             print(f"{kind}:")
-            print("\n".join(listing.lines(registry, details=options.kind is not None)))
+            print("\n".join(listing.lines(registry, details=options.kind is not None, width=width)))
     return 0
 
 

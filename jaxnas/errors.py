@@ -16,8 +16,8 @@ def unknown(kind: str, got: str, valid: Iterable[str]) -> InputError:
     """An InputError for a name that is not in `valid`, with the nearest one that is."""
     valid = sorted(valid)
     near = difflib.get_close_matches(str(got), valid, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return InputError(f"{kind}: unknown name {got!r}; {hint}It takes one of: {', '.join(valid)}")
+    hint = f"did you mean {near[0]!r}? It" if near else "it"
+    return InputError(f"{kind}: unknown name {got!r}; {hint} takes one of: {', '.join(valid)}")
 
 
 def require(section: str, *options: tuple[str, Any, bool, str]) -> None:

@@ -73,21 +73,25 @@ def keeper(settings: config.Config, parts: config.Parts) -> Keeper:
 
 
 def execute(
-    folder: Path, settings: config.Config, trial: int | None, out: Path | None = None
+    folder: Path, settings: config.Config, trial: int | None, out: Path | None = None, onnx: bool = False
 ) -> tuple[Path, bool, str]:
     """Write a trial of the run in `folder` as a folder: its path, whether it agrees, what a person is told.
 
-    Without a `trial` it is the best one.
+    Without a `trial` it is the best one; with `onnx` model.onnx is written too.
 
     Raises:
-      InputError: the run trains nothing, has no such trial, or the trial failed; or, where neither machine
-        nor versions changed, it was trained again with another result.
+      InputError: the run trains nothing, has no such trial, or the trial failed; `out` holds other files; or,
+        where neither machine nor versions changed, it was trained again with another result; or as
+        `export.files`.
     """
     if settings.trainer is None:
         raise InputError(
             f"export: the run's evaluator {settings.evaluator.name!r} trains no networks; "
             "give a run whose evaluator is trained"
         )
+    best = folder / "best" if trial is None else folder / "exported" / f"trial_{trial:06}"
+    path = out or best
+    _check_free(path)
     rows = ledger.read(folder / "trials.csv")
     row = row_of(folder, rows, trial)
     again = dataclasses.replace(
@@ -98,13 +102,25 @@ def execute(
     parts = config.build(again)
     assert parts.dataset is not None
     child = regain(folder, settings, parts, rows, row)
-    files = export.files(recipe_of(settings, parts.dataset, folder.resolve().name), child)
-    best = folder / "best" if trial is None else folder / "exported" / f"trial_{trial:06}"
-    path = out or best
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_folder(path, files)
+    files = export.files(recipe_of(settings, parts.dataset, folder.resolve().name), child, onnx)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_folder(path, files)
+    except OSError as error:
+        raise InputError(f"--out: cannot write {path}: {error.strerror}") from None
     agrees, said = export.check(path, parts.dataset.validation.images, parts.dataset.task)
     return path, agrees, said
+
+
+def _check_free(path: Path) -> None:
+    """Raise an InputError if writing `path` would take away what is not an exported network's."""
+    foreign = [path.name] if path.is_file() else []
+    if path.is_dir():
+        foreign = sorted(each.name for each in path.iterdir() if each.name not in export.FILES)
+    if foreign:
+        raise InputError(
+            f"--out: {path} holds {foreign[0]!r}, which is no file of an exported network; give a new folder"
+        )
 
 
 def retrained(
@@ -155,7 +171,7 @@ def row_of(folder: Path, rows: list[dict[str, str]], trial: int | None) -> dict[
     if trial is None:
         scored = [row for row in rows if row["status"] == "ok" and row["reward"]]
         if not scored:
-            raise InputError(f"export: no trial of {folder} succeeded; see the reasons in trials.csv")
+            raise InputError(f"export: {ledger.without_success(rows, folder)}")
         return max(scored, key=lambda row: float(row["reward"]))
     if not 0 <= trial < len(rows):
         raise InputError(f"--trial: got {trial}; {folder} has trials 0 to {len(rows) - 1}")

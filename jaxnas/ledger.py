@@ -48,6 +48,13 @@ def read(path: Path) -> list[dict[str, str]]:
     return list(itertools.takewhile(lambda row: None not in row and None not in row.values(), rows))
 
 
+def without_success(rows: list[dict[str, str]], folder: Path) -> str:
+    """What a person is told of a run none of whose trials, the `rows`, has succeeded."""
+    if not rows:
+        return f"{folder} has no trial yet; `jaxnas resume {folder}` goes on"
+    return f"no trial of {folder} succeeded; see the reasons in trials.csv"
+
+
 def count(path: Path, column: str) -> int:
     """How many rows a CSV file has in whose `column` there is 0, 1, 2, … without a gap."""
     rows = read(path)

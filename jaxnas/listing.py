@@ -6,6 +6,7 @@ A module's docstring begins with what it is; a paragraph with a link is its sour
 
 import inspect
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -37,18 +38,25 @@ def is_public(name: str, value: object, module: str) -> bool:
     return inspect.isfunction(value) and value.__module__ == module and not name.startswith("_")
 
 
-def lines(registry: Mapping[str, Callable], *, details: bool) -> list[str]:
-    """A registry for a terminal: a line an entry, or all that is known of each."""
-    found: list[str] = []
+def lines(registry: Mapping[str, Callable], *, details: bool, width: int | None = None) -> list[str]:
+    """A registry for a terminal: a line an entry, or all that is known of each; wrapped to a `width`."""
+    found: list[tuple[str, int]] = []  # lines, and how far what is wrapped is indented
     for name, factory in sorted(registry.items()):
         about = entry(factory)
         if not details:
-            found.append(f"  {name:24} {about.what}")
+            found.append((f"  {name:24} {about.what}", 27))
             continue
-        found += [f"  {name}", f"    {about.what}"]
+        found += [(f"  {name}", 4), (f"    {about.what}", 4)]
         labels = {"source": about.source, "file": about.file, "suits": about.suits}
-        found += [f"    {label + ':':8}{text}" for label, text in labels.items() if text]
-    return found
+        found += [(f"    {label + ':':8}{text}", 12) for label, text in labels.items() if text]
+    if width is None:
+        return [line for line, _ in found]
+    wrapped = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    lines = []
+    for line, indent in found:
+        wrapped.subsequent_indent = " " * indent
+        lines += wrapped.wrap(line)
+    return lines
 
 
 def _paragraphs(doc: str) -> list[str]:

@@ -79,9 +79,10 @@ class Display:
         now, stats = self.now, self.search.evaluator.stats() if self.search.evaluator.stats else {}
         programs = ""
         if stats.get("programs"):
-            cached = f", {stats['cached']} cached" if stats.get("cached") else ""
-            waited = f"{stats['waited_seconds']:.0f} of {stats['compile_seconds']:.0f} s waited for"
-            programs = f"{stats['programs']} programs ({waited}{cached})"
+            cached = f", {stats['cached']} of them cached" if stats.get("cached") else ""
+            compiled = f"compiled in {stats['compile_seconds']:.0f} s"
+            waited = f"nothing trained for {stats['waited_seconds']:.0f} s of that"
+            programs = f"{stats['programs']} programs{cached} ({compiled}, {waited})"
         seconds = time.perf_counter() - self.began
         if now is None or self.first is None:
             done = f"{int(stats['children'])} children trained" if stats.get("children") else "starting"
@@ -141,6 +142,7 @@ class Many:
         self.name, self.searches, self.budget = name, searches, budget
         self.console, self.lock = _console(), threading.Lock()
         self.began, self.done, self.first = time.perf_counter(), 0, None
+        self.told = 0  # trials done when the last line was printed: fifty lines at most
         self.live = Live(
             get_renderable=self._line, console=self.console, refresh_per_second=2, transient=True
         )
@@ -157,8 +159,9 @@ class Many:
         """Take note of trials done, of all searches together."""
         with self.lock:
             self.first = self.first or (time.perf_counter(), trials)  # before it was compilation
-            self.done = trials
-            if trials and not self.console.is_terminal:
+            self.done, total = trials, self.searches * self.budget
+            if not self.console.is_terminal and (trials >= total or trials - self.told >= total / 50):
+                self.told = trials
                 self.console.print(self._line())
 
     def _line(self) -> str:

@@ -38,6 +38,8 @@ class Page:
 
     def __init__(self, folder: Path, source: report.Source):
         self.folder, self.source, self.began, self.cost = folder, source, time.perf_counter(), 0.0
+        for left in folder.glob(f".{report.page.FILE}.*"):  # by a process that was killed
+            left.unlink(missing_ok=True)
 
     def update(self) -> None:
         """Write it anew if its turn has come."""

@@ -125,7 +125,7 @@ def execute(
     assert parts.network is not None
     wanted = candidates(rows, parts.space, top)
     if len(wanted) == 1:
-        raise InputError("retrain: no trial of the run succeeded; see the reasons in trials.csv")
+        raise InputError(f"retrain: {ledger.without_success(rows, folder)}")
     text = config.dump(settings)
     folder = folder / ("final" if final else "retrained")
     folder = folder.with_name(f"{folder.name}-{name}") if name else folder

@@ -32,6 +32,8 @@ def execute(folders: Sequence[str | Path], out: Path) -> tuple[int, int]:
     if out.suffix != ".csv":
         raise InputError(f"--out: got {str(out)!r}; it takes a file name that ends in .csv")
     runs = [report.read(folder) for folder in folders]
+    if out.resolve().parent in [run.path.resolve() for run in runs] and out.exists():
+        raise InputError(f"--out: {str(out)!r} is a file of that run; it takes a file of another folder")
     for run in runs[1:]:
         _check_alike(runs[0], run)
     columns = ("architecture", *(name for name in runs[0].measures if name != "reused"))
@@ -42,7 +44,8 @@ def execute(folders: Sequence[str | Path], out: Path) -> tuple[int, int]:
         if row["status"] == "ok" and row.get("reused", "0") == "0"
     ]
     if not rows:
-        raise InputError(f"{runs[0].path}: no trial succeeded; see the reasons in trials.csv")
+        first = runs[0].path
+        raise InputError(f"tabulate: {ledger.without_success(ledger.read(first / 'trials.csv'), first)}")
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     try:

@@ -101,8 +101,9 @@ def server(live: Live, host: str, port: int) -> ThreadingHTTPServer:
     try:
         bound = ThreadingHTTPServer((host, port), Handler)
     except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or "a port is 0 to 65535"
         raise InputError(
-            f"--port: cannot serve on {host}:{port}: {error}; take another --port or --host"
+            f"watch: cannot serve on {host}:{port}: {why}; take another --port or --host"
         ) from None
     bound.daemon_threads = True
     return bound

@@ -425,13 +425,29 @@ def test_bash_completes(typed, expected, capsys):
         (["search", "trained.toml", "--trainer.optimizer", "adma"], "adma"),
         (["search", "trained.toml", "--search.stop.accuracy", 2], "search.stop.accuracy"),
         (["search", "mock.toml", "--folder", "mock.toml"], ["--folder", "mock.toml"]),
-        (["resume"], "run"),
+        (["resume"], "RUN"),
         (["resume", "none"], "none: no run is here"),
         (["resume", "mock.toml"], "mock.toml: no run is here"),
         (["resume", "none", "--bugdet", 4], "--bugdet"),
         (["resume", "none", "--budget", "many"], "many"),
         (["report"], "RUN"),
         (["report", "none"], "none"),
+        (["report", "begun"], "begun: has no trial yet; `jaxnas resume begun` goes on"),
+        (["report", "begun", "mock.toml"], "begun: has no trial yet"),
+        (["retrain", "begun"], "begun: no run is here"),
+        (["export", "none"], "none: no run is here"),
+        (["export", "none", "--trial", "x"], "--trial"),
+        (["predict"], "FOLDER"),
+        (["predict", "none"], "no image; it takes image files"),
+        (["predict", "none", "1.png"], "none: no network is here"),
+        (["predict", "mock.toml", "1.png"], "mock.toml: no network is here"),
+        (["predict", "none", "1.png", "--explain", "1.jpg"], ["1.jpg", "ends in .png"]),
+        (["predict", "none", "--explain", "slow_parts.png"], "slow_parts.png exists"),
+        (["watch", "none"], "none: not a run"),
+        (["init", "none"], "none: no such folder; it takes one of <class>"),
+        (["init", "slow_parts.py"], "slow_parts.py: no such folder"),
+        (["serch", "mock.toml"], ["unknown name 'serch'", "did you mean 'search'"]),
+        ([], "COMMAND"),
         (["list", "controler"], ["controler", "did you mean 'controllers'"]),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
@@ -450,6 +466,9 @@ def test_bad_input(arguments, match, capsys, recwarn):
         for name in ("a", "b"):
             Path(f"empty/{name}").mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8)).save("empty/a/1.png")
+    Path("slow_parts.png").touch()
+    Path("begun").mkdir()
+    Path("begun/config.toml").write_text(MOCK)
     assert_refused(capsys, *arguments, match=match)
 
 
@@ -715,7 +734,7 @@ def test_sample_and_retrain(capsys):
     assert_refused(capsys, "sample", RUNS / "none", match="none")
 
 
-def test_export_and_predict(capsys):
+def test_export_and_predict(capsys, monkeypatch):
     """What a search leaves behind is used by other commands, and by retrain with a test accuracy."""
     assert jaxnas("search", "trained.toml") == 0
     checked = "validation predictions are those of the search, in a fresh process"
@@ -726,6 +745,23 @@ def test_export_and_predict(capsys):
     assert (err, f"trial_000001: 100.00% of 60 {checked}" in out) == ("", True)
     exported = run / "exported" / "trial_000001"
     assert {path.name for path in exported.iterdir()} == {path.name for path in (run / "best").iterdir()}
+    assert jaxnas("export", run, "--trial", "1", "--onnx", "--out", "ported") == 0
+    out = capsys.readouterr().out
+    assert f"100.00% of 60 {checked}; 100.00% of 60 those of model.onnx in onnxruntime" in out
+    assert {path.name for path in Path("ported").iterdir()} == {
+        "model.onnx",
+        *(path.name for path in exported.iterdir()),
+    }
+    snippet = Path("ported/README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    names = {}
+    with contextlib.chdir("ported"):
+        exec(snippet, names)
+    assert names["outputs"].shape == (1, 10) and "onnx" not in (exported / "README.md").read_text()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnx", None)
+        assert_refused(
+            capsys, "export", run, "--onnx", match="--onnx: it needs onnx: pip install 'jaxnas[onnx]'"
+        )
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("digit.png")
     assert jaxnas("predict", exported, "digit.png", "--explain", "reasons.png") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -740,7 +776,6 @@ def test_export_and_predict(capsys):
         f"test: accuracy {float(row['test_accuracy']):.4f}" in (run / "retrained/best/README.md").read_text()
     )
     assert_refused(capsys, "export", run, "--trial", "99", match="--trial: got 99; ")
-    assert_refused(capsys, "export", run, "--onnx", match="--onnx: not possible yet: the converter, jax2onnx")
     assert_refused(capsys, "export", "nowhere", match="nowhere: no run is here")
     assert_refused(
         capsys, "predict", run, match="predict: no image; it takes image files, or --explain FILE.png"

@@ -310,7 +310,7 @@ def test_parts_from_elsewhere(read, fails):
         ("[runtime]\ncpu_devices = -1\n", ["runtime.cpu_devices: found -1"]),
         ("[reward]\nname = 'acuracy'\n", ["reward.name", "'acuracy'", "'accuracy'"]),
         ("[reward]\nname = 3\n", ["reward.name: found 3"]),
-        ("[evaluator]\nepochs = 3\n", ["evaluator.epochs", "It takes one of: name"]),
+        ("[evaluator]\nepochs = 3\n", ["evaluator.epochs", "it takes one of: name"]),
         ("[trainer]\nname = 'x'\n", ["trainer.name", "epochs, optimizer"]),
         ("[data]\nclasses = 1\n", ["data.classes: found 1", "an array, each an integer"]),
         ("[data]\nclasses = [1, '2']\n", ['data.classes: found [1, "2"]']),

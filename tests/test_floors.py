@@ -133,6 +133,8 @@ def test_import_is_quick_and_loads_no_optional_package():
         "gymnasium",
         "tensorboardX",
         "optuna",
+        "onnx",
+        "onnxruntime",
     ]
     code = (
         "import sys, time; began = time.perf_counter(); import jaxnas; took = time.perf_counter() - began;"

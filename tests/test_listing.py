@@ -46,5 +46,10 @@ def test_lines():
     assert [line.split()[0] for line in listing.lines(registry, details=False)] == ["a", "b"]
     labels = [line.split()[0] for line in listing.lines(registry, details=True)]
     assert labels[0] == "a" and labels[2:5] == ["source:", "file:", "suits:"]
+    narrow = listing.lines(registry, details=True, width=60)
+    assert max(map(len, narrow)) <= 60
+    assert " ".join(" ".join(narrow).split()) == " ".join(
+        " ".join(listing.lines(registry, details=True)).split()
+    )
     for registry in config.registries().values():
         assert listing.lines(registry, details=True)

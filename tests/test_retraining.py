@@ -209,7 +209,7 @@ def test_what_cannot_be_retrained(searched, tmp_path):
     with pytest.raises(InputError, match=r"no test split; set data\.test_fraction"):
         retraining.execute(tmp_path, settings, dataset._replace(test=None), rows, 2)
     failed = [{**row, "status": "failed", "reward": ""} for row in rows]
-    with pytest.raises(InputError, match="no trial of the run succeeded"):
+    with pytest.raises(InputError, match=r"retrain: no trial of .* succeeded; see the reasons"):
         retraining.execute(tmp_path, settings, dataset, failed, 2)
     with pytest.raises(InputError, match="--epochs: got 0; it takes 1 or more"):
         retraining.settings_of(settings, False, 0)

@@ -108,9 +108,10 @@ def test_bad_input(tmp_path, capsys):
     folder, failed = make(tmp_path / "run", FIRST), make(tmp_path / "failed", FIRST[2:3])
     for arguments, message in (
         ([tmp_path / "no", "--out", tmp_path / "t.csv"], "no: not a run: no such folder"),
-        ([failed, "--out", tmp_path / "t.csv"], "failed: no trial succeeded"),
+        ([failed, "--out", tmp_path / "t.csv"], "failed succeeded; see the reasons"),
         ([folder, "--out", tmp_path / "t.txt"], "it takes a file name that ends in .csv"),
         ([folder, "--out", tmp_path / "run" / "trials.csv" / "t.csv"], "--out: cannot write"),
+        ([folder, "--out", tmp_path / "run" / "trials.csv"], "is a file of that run"),
         ([folder], "--out"),
     ):
         assert tabulate(*arguments) == 2

@@ -103,9 +103,11 @@ def test_errors_are_one_line(run, tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"--port: cannot serve on 127.0.0.1:{port}: .* another --port"):
+        with pytest.raises(
+            InputError, match=f"watch: cannot serve on 127.0.0.1:{port}: Address .* another --port"
+        ):
             watch.execute(run, "127.0.0.1", port, print)
-    with pytest.raises(InputError, match=r"--port: cannot serve on 127\.0\.0\.1:99999"):
+    with pytest.raises(InputError, match=r"watch: cannot serve on 127\.0\.0\.1:99999: a port is 0 to 65535"):
         watch.execute(run, "127.0.0.1", 99999, print)
 
 

@@ -42,7 +42,7 @@ def load(argument: str) -> Raw:
         raise InputError("data.source: 'folder' takes a path: folder:PATH")
     root = Path(argument).expanduser()
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; data.source takes folder:PATH")
+        raise InputError(f"{root}: no such folder; it takes one of <class>/<image files>")
     found = _folders(root)
     names = split_names(root, found) if SPLITS.keys() & set(found) else {"train": "."}
     classes = _folders(root / names["train"])

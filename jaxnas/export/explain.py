@@ -22,11 +22,18 @@ def open_folder(folder: Path) -> tuple[Path, Classifier]:
     for at in (folder, folder / "best"):
         if (at / "model.stablehlo").exists():
             try:
-                return at, Classifier(at)
+                classifier = Classifier(at)
+                if missing := {"task", "classes", "input_shape", "data"} - classifier.about.keys():
+                    raise ValueError(f"architecture.json lacks {', '.join(sorted(missing))}")
             except Exception as error:  # jax raises anything on a damaged file
                 raise InputError(
                     f"{at}: cannot be loaded ({error}); write it anew by `jaxnas export`"
                 ) from None
+            return at, classifier
+    if (folder / "trials.csv").exists():
+        raise InputError(
+            f"{folder}: has no best/model.stablehlo: it trains no networks, or none has succeeded yet"
+        )
     raise InputError(
         f"{folder}: no network is here (no model.stablehlo); it takes a run, its best/, or a folder of "
         "`jaxnas export`"
@@ -45,14 +52,21 @@ def read(classifier: Classifier, paths: list[Path]) -> np.ndarray:  # → uint8 
         raise InputError(str(error)) from None
 
 
+def check(path: Path) -> None:
+    """Raise an InputError if reasons cannot be drawn to a file of that name, or one is there."""
+    if path.suffix.lower() != ".png":
+        raise InputError(f"--explain: got {str(path)!r}; it takes a file name that ends in .png")
+    if path.exists():  # it may be an image that was meant to be explained
+        raise InputError(f"--explain: {path} exists; it takes the name of a new file, which is drawn to")
+
+
 def write(path: Path, folder: Path, classifier: Classifier, images: list[Path]) -> None:
     """Draw the reasons for image files, or without any those for validation images, to a PNG file.
 
     Raises:
-      InputError: the file's name does not end in .png, or it cannot be written.
+      InputError: the file's name does not end in .png, is taken, or cannot be written.
     """
-    if path.suffix.lower() != ".png":
-        raise InputError(f"--explain: got {str(path)!r}; it takes a file name that ends in .png")
+    check(path)
     page = files(folder, classifier, images) if images else validation(folder, classifier)
     try:
         page.save(path)
@@ -111,5 +125,5 @@ def _pictures(
     if not len(images):
         return []
     module = gradcam.model_of(folder)
-    heat = gradcam.heatmaps(module, module.load(), images, targets, classifier.about["task"])
+    heat = gradcam.heatmaps(module, gradcam.load(folder, module), images, targets, classifier.about["task"])
     return [sheet.Picture(*each) for each in zip(images, heat, captions, strict=True)]

@@ -1,7 +1,7 @@
 """The files of `best/`: a trained network as a folder that runs without jaxnas.
 
 architecture.json  metrics.json  weights.safetensors  validation.csv
-model.stablehlo  predict.py  model.py  requirements.txt  README.md
+model.stablehlo  predict.py  model.py  requirements.txt  README.md; if asked for, model.onnx
 """
 
 import importlib.metadata
@@ -17,11 +17,24 @@ import numpy as np
 
 from jaxnas import checkpoint, tasks
 from jaxnas.errors import InputError
-from jaxnas.export import source
+from jaxnas.export import source, to_onnx
 from jaxnas.types import Dataset, Network, PyTree
 
 FORMAT = 1  # of the folder
+FILES = (
+    "architecture.json", "metrics.json", "weights.safetensors", "validation.csv", "model.stablehlo",
+    "model.onnx", "predict.py", "model.py", "requirements.txt", "README.md", "__pycache__",
+)  # fmt: skip
 PLATFORMS = ("cpu", "cuda", "tpu")
+ONNX_USE = """
+`model.onnx` is the same network for ONNX runtimes (`pip install onnxruntime numpy`), in float32:
+
+```python
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession("model.onnx")
+(outputs,) = session.run(None, {{"images": numpy.zeros((1, {H}, {W}, {C}), numpy.uint8)}})
+```
+"""
 PACKAGES = ("jax", "flax", "numpy", "flatbuffers", "safetensors", "pillow")
 
 
@@ -47,11 +60,11 @@ class Child(NamedTuple):
     tested: dict[str, float] | None = None  # measures on the test split
 
 
-def files(recipe: Recipe, child: Child) -> dict[str, bytes]:
-    """The content of every file of the folder.
+def files(recipe: Recipe, child: Child, onnx: bool = False) -> dict[str, bytes]:
+    """The content of every file of the folder, of model.onnx if asked for.
 
     Raises:
-      InputError: `flatbuffers`, which jax.export writes with, is not installed.
+      InputError: `flatbuffers`, which jax.export writes with, is not installed; or as `to_onnx.convert`.
     """
     dataset, (structure, knobs) = recipe.dataset, recipe.network.plan(np.asarray(child.about["arch"]))
     shape, measured = dataset.train.images.shape[1:], child.about["measures"]
@@ -84,33 +97,39 @@ def files(recipe: Recipe, child: Child) -> dict[str, bytes]:
         recipe.precision == "bfloat16",
     )
     model = source.model(structure, facts)
+    call = predictor(recipe.forward, structure, knobs, child.params)
     made = {
         "architecture.json": _json(about),
         "metrics.json": _json(metrics),
         "weights.safetensors": checkpoint.to_safetensors(child.params, {"trial": str(about["trial"])}),
-        "model.stablehlo": stablehlo(recipe.forward, structure, knobs, child.params, shape),
+        "model.stablehlo": stablehlo(call, shape),
         "predict.py": Path(__file__).with_name("predict.py").read_bytes(),
         "requirements.txt": requirements().encode(),
-        "README.md": readme(about, metrics, model is not None).encode(),
+        "README.md": readme(about, metrics, model is not None, onnx).encode(),
     }
+    if onnx:
+        made["model.onnx"] = to_onnx.convert(call, shape, about["architecture"])
     if child.outputs is not None:
         made["validation.csv"] = _outputs(child.outputs)
     return made if model is None else {**made, "model.py": model.encode()}
 
 
-def stablehlo(
-    forward: Callable, structure: Any, knobs: PyTree, params: PyTree, shape: tuple[int, ...]
-) -> bytes:
-    """The network with its weights and preprocessing: uint8 [b, H, W, C] → float32 [b, O], for any b."""
-    try:
-        import flatbuffers  # noqa: F401
-    except ImportError:
-        raise InputError("best/: model.stablehlo needs flatbuffers; pip install flatbuffers") from None
-
+def predictor(forward: Callable, structure: Any, knobs: PyTree, params: PyTree) -> Callable:
+    """The network with its weights and preprocessing: uint8 [b, H, W, C] → float32 [b, O]."""
     own = jax.tree.map(jnp.asarray, (knobs, params))
 
     def call(images: jax.Array) -> jax.Array:
         return forward(structure, {"network": own[0]}, own[1], images)
+
+    return call
+
+
+def stablehlo(call: Callable, shape: tuple[int, ...]) -> bytes:
+    """What `predictor` gives, for any b."""
+    try:
+        import flatbuffers  # noqa: F401
+    except ImportError:
+        raise InputError("best/: model.stablehlo needs flatbuffers; pip install flatbuffers") from None
 
     (b,) = jax.export.symbolic_shape("b")
     exported = jax.export.export(jax.jit(call), platforms=PLATFORMS)
@@ -122,7 +141,7 @@ def requirements() -> str:
     return "".join(f"{name}=={importlib.metadata.version(name)}\n" for name in PACKAGES)
 
 
-def readme(about: dict[str, Any], metrics: dict[str, Any], has_model: bool) -> str:
+def readme(about: dict[str, Any], metrics: dict[str, Any], has_model: bool, has_onnx: bool = False) -> str:
     """What is in the folder, where it comes from, how to use it and how good it is."""
     H, W, C = about["input_shape"]
     rows = [(split, metrics[split]) for split in ("validation", "test") if metrics[split]]
@@ -135,6 +154,7 @@ def readme(about: dict[str, Any], metrics: dict[str, Any], has_model: bool) -> s
     of_model = (
         "\n- `model.py`: the network in plain Flax; `load` reads `weights.safetensors`" if has_model else ""
     )
+    of_onnx = ONNX_USE.format(H=H, W=W, C=C) if has_onnx else ""
     return f"""# A network for {about["data"].get("source", "images")}
 
 Found by jaxnas: trial {about["trial"]} of run `{about["run"]}`, {params} parameters, for images of
@@ -159,7 +179,7 @@ requirements.txt has the versions that wrote this folder; later ones of jax read
   on a CPU, CUDA or a TPU; `predict.py` shows how it is called{of_model}
 - `architecture.json`: decisions, notation, classes, preprocessing
 - `metrics.json`: what was measured; `validation.csv`: the outputs on the validation images, in their order
-"""
+{of_onnx}"""
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -34,6 +34,18 @@ def model_of(folder: Path) -> Any:
     return module
 
 
+def load(folder: Path, module: Any) -> Any:
+    """The folder's weights as its model.py takes them.
+
+    Raises:
+      InputError: they are missing or damaged.
+    """
+    try:
+        return module.load()
+    except Exception as error:  # whatever a module of the user's raises
+        raise InputError(f"{folder}: weights.safetensors cannot be loaded ({error})") from None
+
+
 def heatmaps(module: Any, variables: Any, images: np.ndarray, targets: np.ndarray, task: str) -> np.ndarray:
     """L of every image for its class, as large as the image: float32 [N, H, W], at least 0.
 

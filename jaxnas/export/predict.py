@@ -33,7 +33,7 @@ class Classifier:
         Raises:
           ValueError: the file is no image of 8 bits a channel.
         """
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         height, width, channels = self.about["input_shape"]
         if channels not in (1, 3):
@@ -47,8 +47,11 @@ class Classifier:
                 if image.size != (width, height):
                     image = image.resize((width, height), Image.Resampling.BILINEAR)
                 return np.asarray(image.convert(mode)).reshape(height, width, channels)
+        except UnidentifiedImageError:
+            raise ValueError(f"{path}: not a readable image (of no known format)") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path}: not a readable image ({error})") from None
+            why = getattr(error, "strerror", None) or error
+            raise ValueError(f"{path}: not a readable image ({why})") from None
 
     def outputs(self, images):
         """uint8 [N, H, W, C] → float32 [N, outputs]: logits, or the targets of a regression."""

@@ -80,7 +80,7 @@ def _file(facts: Facts, body: Body) -> str:
     *lines, last = body.lines
     last = f"return {last.removeprefix('x = ')}{'.astype(jnp.float32)' if facts.bfloat16 else ''}"
     text = "\n".join(f"        {line}" for line in (*lines, last))
-    cast = "jax.tree.map(lambda a: a.astype(jnp.bfloat16), params)" if facts.bfloat16 else "params"
+    cast = "jax.tree.map(jnp.bfloat16, params)" if facts.bfloat16 else "params"
     loaded = (
         f'return {{"batch_stats": params.pop("statistics", {{}}), "params": {cast}}}'
         if body.collects

@@ -1,4 +1,5 @@
-"""A run as TensorBoard event files: scalars, hyperparameters, the policy as an image.
+"""A run as TensorBoard event files: scalars, hyperparameters, and as images the policy, accuracy against
+parameters and the best network.
 
 Written from the ledgers by tensorboardX, which needs no TensorFlow. A run that goes on begins its event file
 anew from the ledgers, so it never holds a trial that the run does not count.
@@ -16,10 +17,12 @@ import numpy as np
 
 from jaxnas import ledger
 from jaxnas.errors import InputError
+from jaxnas.report import drawing, pictures
 
 FOLDER = "tensorboard"  # within the run's
 CELL = 16  # pixels a side of a probability in the image
 BEST = "best/reward"
+MORE = 1.25  # times as many trials have a new figure
 
 
 def package() -> Any:
@@ -47,6 +50,8 @@ class Log:
         self.trials, self.rounds = _Rows(folder / "trials.csv"), _Rows(folder / "rounds.csv")
         self.policy, self.drawn = folder / "policy.npz", set()
         self.batch_size, self.best, self.written = 0, float("-inf"), None
+        self.sizes, self.values, self.figure, self.last = [], [], 0, 0  # of the trials that have both
+        self.skip = drawing.default_skip(settings)
         flat = {f"{s}.{key}": _plain(v) for s, table in settings.items() for key, v in table.items()}
         experiment, started, self.ended = tensorboard.summary.hparams(flat, {BEST: 0.0})
         for summary in (experiment, started):
@@ -54,9 +59,9 @@ class Log:
 
     def update(self) -> None:
         """Write what has come since the last time."""
-        add = self.writer.add_scalar
+        add, best = self.writer.add_scalar, None
         for row in self.trials.new():
-            trial = int(row["trial"])
+            trial = self.last = int(row["trial"])
             names = list(row)
             for name in names[names.index("architecture") + 1 : -2]:  # measures and the reward
                 if row[name]:
@@ -65,6 +70,17 @@ class Log:
                 self.best = float(row["reward"])
                 add(BEST, self.best, trial)
                 self.writer.add_text("best/architecture", row["architecture"], trial)
+                best = row["architecture"], trial
+            size, value = (float(row.get(name) or "nan") for name in ("params", "accuracy"))
+            if size > 0 and np.isfinite(value):
+                self.sizes.append(size)
+                self.values.append(value)
+        if best:  # of those that came together the last
+            self.writer.add_image(
+                "best/network", pictures.network(best[0], self.skip), best[1], dataformats="HWC"
+            )
+        if len(self.sizes) > MORE * self.figure:
+            self._draw()
         for row in self.rounds.new():
             self.batch_size = int(row["trials"]) // (int(row["round"]) + 1)
             for name in row.keys() - {"round", "trials", "best_reward"}:
@@ -79,9 +95,16 @@ class Log:
                 self.drawn.add(round)
                 self.writer.add_image("policy", image(probabilities), round * self.batch_size)
 
+    def _draw(self) -> None:
+        self.figure = len(self.sizes)
+        drawn = pictures.scatter(np.array(self.sizes), np.array(self.values), "accuracy")
+        self.writer.add_image("search/accuracy_params", drawn, self.last, dataformats="HWC")
+
     def close(self) -> None:
         """Write the rest, and that the run has ended."""
         self.update()
+        if len(self.sizes) > self.figure:
+            self._draw()
         self.writer.file_writer.add_summary(self.ended)
         self.writer.close()
 

@@ -14,6 +14,7 @@ from jaxnas.types import Network
 
 KINDS = {"conv": "convolution", "pool": "max pooling", "dense": "dense", "global_pool": "mean of all pixels"}
 KINDS |= {"C": "convolution", "P": "max pooling", "FC": "dense", "GAP": "mean of all pixels"}
+ATTENTION = {"se": "squeeze and excitation", "self": "self-attention"}
 
 
 class Part(NamedTuple):
@@ -22,6 +23,7 @@ class Part(NamedTuple):
     name: str
     shape: tuple[int, ...]  # of its output for one image: (H, W, C) or (features,)
     params: int  # trainable ones
+    skip: int = 0  # adds the output of the part so many before it, of the image before the first; 0 for none
 
 
 class _Module(NamedTuple):
@@ -54,9 +56,19 @@ def parts(network: Network, arch: Any, image_shape: tuple[int, int, int]) -> lis
         shape = known[i] if known else own[0].after if own else later[0].before
         size = f" {layer.kernel} × {layer.kernel}" if layer.kernel else ""
         step = f", stride {layer.stride}" if layer.stride > 1 and layer.kind not in ("pool", "P") else ""
-        name = f"{KINDS.get(layer.kind, layer.kind)}{size}{step}"
-        found.append(Part(name, tuple(shape), sum(module.params for module in own)))
+        name = f"{KINDS.get(layer.kind, layer.kind)}{size}{step}{_details(layer)}"
+        skip = getattr(layer, "skip", 0)
+        found.append(Part(name, tuple(shape), sum(module.params for module in own), skip))
     return [*found, *(Part("dense, outputs", m.after, m.params) for n, m in modules.items() if n == "head")]
+
+
+def _details(layer: Any) -> str:
+    """What space `cnn` has behind a layer, where that differs from the layers of other spaces."""
+    norm, activation, attention = (getattr(layer, n, "") for n in ("norm", "activation", "attention"))
+    words = [f"{norm} norm"] if norm not in ("", "none") else []
+    words += {"": [], "relu": [], "none": ["no activation"]}.get(activation, [activation])
+    words += [ATTENTION[attention]] if attention in ATTENTION else []
+    return "".join(f", {word}" for word in words)
 
 
 def _place(name: str) -> float:

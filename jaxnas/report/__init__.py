@@ -58,6 +58,6 @@ def _write(path: Path, text: str) -> Path:
         os.replace(unfinished, path)
     except OSError as error:
         raise InputError(
-            f"{path.parent}: cannot write the report there: {error}; give another folder"
+            f"{path.parent}: cannot write the report there: {error.strerror}; give another folder"
         ) from None
     return path

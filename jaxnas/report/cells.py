@@ -1,10 +1,14 @@
-"""Cells as graphs: the notations of spaces `nasnet` and `nasbench201` → nodes and edges."""
+"""Cells as graphs: notations of spaces `nasnet` and `nasbench201` → nodes and edges → a layout."""
 
+import itertools
 import re
 from typing import NamedTuple
 
 BLOCK = re.compile(r"(add|cat)\((\w+)\(([^()]+)\),(\w+)\(([^()]+)\)\)")
 EDGE = re.compile(r"([\w.]+)~(\d+)")
+HIGH, LOW = 26, 22  # of a node and of an operation, in pixels
+APART, BETWEEN, GAP = 16, 40, 8  # operations and their node, rows, operations of a node
+LANE = 18  # room for an edge that passes a row
 
 
 class Cell(NamedTuple):
@@ -15,12 +19,115 @@ class Cell(NamedTuple):
     edges: tuple[tuple[int, int, str], ...]  # from, to, operation
 
 
+class Box(NamedTuple):
+    """A node, or an operation on an edge: its centre and size in pixels."""
+
+    x: float  # 0 in the middle of the drawing
+    y: float
+    width: float
+    height: float
+    words: str
+    kind: str  # node; of operations convolution, pooling, identity
+
+
+class Drawing(NamedTuple):
+    """What is drawn of a cell, from the top down."""
+
+    name: str
+    width: float
+    height: float
+    boxes: tuple[Box, ...]
+    lines: tuple[str, ...]  # paths of edges, in SVG's notation
+
+
 def cells(architecture: str) -> list[Cell]:
     """The cells that an architecture's notation describes; none in the notation of another space."""
     if "~" in architecture:
         return [_nasbench201(architecture)] if EDGE.search(architecture) else []
     kinds = re.split(r"\s*(normal|reduction):\s*", architecture)[1:]
     return [_nasnet(*each) for each in zip(kinds[::2], kinds[1::2], strict=True)]
+
+
+def draw(cell: Cell) -> Drawing:
+    """A row a depth; above each node the operations on its inputs; an edge passes rows in a lane of its own.
+
+    Rows are ordered by where their inputs lie, so that few edges cross (Sugiyama, Tagawa & Toda 1981).
+    """
+    n = len(cell.nodes)
+    into = [[e for e, edge in enumerate(cell.edges) if edge[1] == i] for i in range(n)]
+    depth = [0] * n
+    for i in range(n):
+        depth[i] = max((depth[cell.edges[e][0]] + 1 for e in into[i]), default=0)
+    depth[-1] = max(depth[:-1]) + 1
+    wide = [_wide(words) if words else 12.0 for _, _, words in cell.edges]
+    rows: list[list[tuple[str, int]]] = [[] for _ in range(depth[-1] + 1)]  # nodes, and edges that pass
+    for i, row in enumerate(depth):
+        rows[row].append(("node", i))
+    for e, (source, to, _) in enumerate(cell.edges):
+        for row in range(depth[source] + 1, depth[to]):
+            rows[row].append(("edge", e))
+
+    def width(kind: str, i: int) -> float:
+        if kind == "edge":
+            return LANE
+        return max(_wide(cell.nodes[i]), sum(wide[e] + GAP for e in into[i]) - GAP)
+
+    edges = [[(0.0, 0.0)] for _ in cell.edges]  # the points of each so far: curves between every other two
+    boxes, last, top, half = [], ["" for _ in cell.edges], 0.0, 0.0
+    for items in rows:
+        here: dict[tuple[str, int], list[float]] = {
+            (kind, i): [edges[e][-1][0] for e in (into[i] if kind == "node" else [i])] for kind, i in items
+        }
+        items.sort(key=lambda item: sum(here[item]) / max(len(here[item]), 1))
+        x = -(sum(width(*item) for item in items) + 3 * GAP * (len(items) - 1)) / 2
+        half = max(half, -x)
+        has_operations = any(cell.edges[e][2] for kind, i in items if kind == "node" for e in into[i])
+        bottom = top + HIGH + (LOW + APART if has_operations else 0)
+        for kind, i in items:
+            middle, x = x + width(kind, i) / 2, x + width(kind, i) + 3 * GAP
+            if kind == "edge":
+                edges[i] += [(middle, top), (middle, bottom)]
+                continue
+            words = cell.nodes[i]
+            boxes.append(Box(round(middle, 1), bottom - HIGH / 2, _wide(words), HIGH, words, "node"))
+            place = middle - (sum(wide[e] + GAP for e in into[i]) - GAP) / 2
+            inputs = sorted(into[i], key=lambda e: edges[e][-1][0])
+            for k, e in enumerate(inputs):
+                own, place = place + wide[e] / 2, place + wide[e] + GAP
+                if cell.edges[e][2]:
+                    words = cell.edges[e][2]
+                    boxes.append(Box(round(own, 1), top + LOW / 2, wide[e], LOW, words, _kind(words)))
+                    edges[e].append((own, top))
+                    last[e] = f"M{own:g} {top + LOW:g}L{middle + 14 * (k - (len(inputs) - 1) / 2):g} "
+                    last[e] += f"{bottom - HIGH:g}"
+                else:
+                    edges[e].append((own, bottom - HIGH))
+            for e, (source, _, _) in enumerate(cell.edges):
+                if source == i:
+                    edges[e] = [(middle, bottom)]
+        top = bottom + BETWEEN
+    lines = [_path(points) + end for points, end in zip(edges, last, strict=True)]
+    return Drawing(cell.name, round(2 * half, 1), top - BETWEEN, tuple(boxes), tuple(lines))
+
+
+def _path(points: list[tuple[float, float]]) -> str:
+    """Curves that leave and arrive downwards, between them lines down."""
+    parts = [f"M{points[0][0]:g} {points[0][1]:g}"]
+    for i, ((x1, y1), (x2, y2)) in enumerate(itertools.pairwise(points)):
+        bend = (y2 - y1) / 2
+        curve = f"C{x1:g} {y1 + bend:g} {x2:g} {y2 - bend:g} {x2:g} {y2:g}"
+        parts.append(f"V{y2:g}" if i % 2 else curve)
+    return "".join(parts)
+
+
+def _kind(operation: str) -> str:
+    found = re.match(r"(avg|max)|(identity|skip)", operation)
+    return "convolution" if not found else "pooling" if found[1] else "identity"
+
+
+def _wide(words: str) -> float:
+    """Of a box around words of 11.5 pixels."""
+    return round(max(34.0, 16 + 6.6 * len(words)), 1)
 
 
 def _nasnet(name: str, notation: str) -> Cell:

@@ -186,53 +186,40 @@ function drawSeries({ tone, x, y, kind, thin, dashed, faint, end }, at, axis) {
   return make(`path${classes}`, { d: path, style: `--tone:var(--${tone})` });
 }
 
-// A directed graph whose edges go forward, from the top down: {nodes, edges: [from, to, words]}.
-function graph({ name, nodes, edges }) {
-  const depth = nodes.map(() => 0);
-  for (const [from, to] of [...edges].sort((a, b) => a[1] - b[1]))
-    depth[to] = Math.max(depth[to], depth[from] + 1);
-  depth[nodes.length - 1] = most(depth.slice(0, -1)) + 1;
-  const rows = [];
-  depth.forEach((d, i) => (rows[d] = rows[d] || []).push(i));
-  const [width, pitch] = [Math.max(320, most(rows.map((row) => row.length)) * 120), 74];
-  const where = nodes.map(() => [0, 0]);
-  rows.forEach((row, d) =>
-    row.forEach((i, k) => {
-      where[i] = [
-        (k + 0.5) * (width / row.length) + (row.length === 1 && d % 2 && d < rows.length - 1 ? 34 : 0),
-        20 + d * pitch,
-      ];
-    }),
-  );
-  const height = rows.length * pitch - 30;
+// A graph that was laid out from the top down: {name, width, height, boxes, lines}; x is 0 in the middle.
+function graph({ name, width, height, boxes, lines }) {
   const svg = make("svg", {
-    viewBox: `0 0 ${width} ${height}`,
+    viewBox: `${-width / 2 - 1} -1 ${width + 2} ${height + 2}`,
     role: "img",
     "aria-label": name,
-    style: `max-width:${width * 1.15}px`,
+    style: `max-width:${width + 2}px`,
   });
-  const [lines, words] = [make("g"), make("g")];
-  nodes.forEach((_, to) => {
-    const [x2, y2] = where[to];
-    const into = edges.filter((edge) => edge[1] === to).sort((a, b) => where[a[0]][0] - where[b[0]][0]);
-    into.forEach(([from, , operation], k) => {
-      const [x1, y1] = where[from],
-        place = k - (into.length - 1) / 2;
-      const [x, start, bend] = [x2 + place * 26, y1 + 13, pitch * 0.5];
-      const d = `M${x1} ${start}C${x1} ${start + bend} ${x} ${y2 - 13 - bend} ${x} ${y2 - 13}m-3 -5l3 5l3 -5`;
-      lines.append(make("path.line.thin", { style: "--tone:var(--muted)", d }));
-      const side = place < 0 ? "text.end" : "text";
-      const at = { x: x + (place < 0 ? -6 : 6), y: y2 - 19 - (place ? 0 : 14), style: "font-size:10.5px" };
-      if (operation) words.append(make(side, at, operation));
+  svg.append(make("g", null, lines.map((d) => make("path.line.thin", { d, style: "--tone:var(--muted)" }))));
+  for (const [x, y, w, h, words, kind] of boxes) {
+    const corner = { x: x - w / 2, y: y - h / 2, width: w, height: h, rx: 6 };
+    svg.append(make("rect.paper", corner), make(`rect.${kind}`, corner));
+    svg.append(make("text.middle", { x, y: y + 4 }, words));
+  }
+  return svg;
+}
+
+// Beside a column of boxes: an arc from each box to the one that adds its output, [[from, to]].
+function arcs(column, links) {
+  const svg = make("svg.arcs", { "aria-hidden": "true" });
+  new ResizeObserver(() => {
+    const boxes = [...column.querySelectorAll(".part")];
+    const paths = links.map(([from, to]) => {
+      const [a, b] = [boxes[from], boxes[to]];
+      const [x, y1] = [b.offsetLeft + b.offsetWidth, a.offsetTop + 0.75 * a.offsetHeight];
+      const [out, y2] = [x + 16 + 14 * Math.min(to - from, 3), b.offsetTop + b.offsetHeight / 2];
+      const arc = `M${x} ${y1}C${out} ${y1} ${out} ${y2} ${x + 8} ${y2}`;
+      return [
+        make("path.line.thin", { d: arc, style: "--tone:var(--muted)" }),
+        make("circle.plus", { cx: x, cy: y2, r: 8 }),
+        make("path.line.thin", { d: `M${x - 4} ${y2}h8m-4 -4v8`, style: "--tone:var(--ink)" }),
+      ];
     });
-  });
-  svg.append(lines, words);
-  nodes.forEach((node, i) => {
-    const half = 12 + 3.4 * node.length;
-    svg.append(
-      make("rect.node", { x: where[i][0] - half, y: where[i][1] - 13, width: 2 * half, height: 26, rx: 6 }),
-    );
-    svg.append(make("text.middle", { x: where[i][0], y: where[i][1] + 4 }, node));
-  });
+    svg.replaceChildren(...paths.flat());
+  }).observe(column);
   return svg;
 }

@@ -6,8 +6,27 @@ const HUES = [
 const hueOf = (name) => hue((HUES.find(([pattern]) => pattern.test(name)) || [0, "c3"])[1]);
 
 function part([name, shape, params]) {
-  const words = [shape.map((n) => number(n)).join(" × "), params ? `${number(params)} parameters` : "\u00a0"];
-  return make("div.part", { style: hueOf(name) }, make("b", null, name), words.map((line) => make("span", null, line)));
+  const words = [shape.map((n) => number(n)).join(" × "), params ? `${number(params)} parameters` : ""];
+  const lines = words.filter(Boolean).map((line) => make("span", null, line));
+  return make("div.part", { style: hueOf(name) }, make("b", null, name), lines);
+}
+
+// A column of layers with arcs for its skips; cells and what is around them, from the left to the right.
+function layers({ parts, image, cells }) {
+  if (!parts.length) return null;
+  const boxes = [["image", image || [], 0], ...parts], arrow = cells.length ? "→" : "↓";
+  const steps = boxes.map((box, k) =>
+    make("div.step", null, k ? make("i", { "aria-hidden": true }, arrow) : null, part(box)));
+  const flow = make(cells.length ? "div.flow" : "div.column", null, steps);
+  const links = boxes.flatMap(([, , , skip], to) => (skip ? [[to - skip, to]] : []));
+  if (links.length) {
+    flow.classList.add("skips");
+    flow.setAttribute("role", "group");
+    const told = links.map(([from, to]) => `layer ${to} adds the output of ${from ? `layer ${from}` : "the image"}`);
+    flow.setAttribute("aria-label", told.join(", "));
+    flow.append(arcs(flow, links));
+  }
+  return flow;
 }
 
 function networks(run) {
@@ -16,23 +35,33 @@ function networks(run) {
     const { reward, accuracy, params } = net.numbers;
     const facts = [`reward ${number(reward)}`, accuracy !== null && `accuracy ${number(accuracy)}`];
     facts.push(params !== null && `${number(params)} parameters`);
-    const boxes = net.parts.length ? [["image", net.image, 0], ...net.parts].map(part) : [];
-    const flow = boxes.flatMap((box, k) => [k ? make("i", { "aria-hidden": true }, "→") : null, box]);
-    const cells = i < 2 ? net.cells.map((cell) => make("div", null, make("h3", null, cell.name), graph(cell))) : [];
+    const cells = net.cells.map((cell) => make("div", null, make("h3", null, cell.name), graph(cell)));
     return make("div.net", null,
       make("b", null, `${i + 1}. trial ${number(net.trial)}`),
       make("span.muted", null, `  ${facts.filter(Boolean).join(", ")}`),
       make("div", null, make("code", null, net.architecture)),
-      flow.length ? make("div.flow", null, flow) : null,
+      layers(net),
       cells.length ? make("div.cells", null, cells) : null);
   });
-  const shaped = run.best[0].parts.length;
-  const about = shaped
-    ? "Each layer with the shape of its output and its parameters."
-    : "Layers have shapes where the run trains networks.";
-  return wide(card("The best networks", `Of each distinct architecture its best trial. ${about}`, drawn));
+  const any = (test) => run.best.some((net) => test(net));
+  const about = [
+    "Of each distinct architecture its best trial.",
+    any(({ parts }) => parts.some(([, shape]) => shape.length))
+      && "Each layer with the shape of its output and its parameters.",
+    any(({ parts }) => parts.some(([, , , skip]) => skip))
+      && "An arc ends at the layer that adds the output of an earlier one, by 1 × 1 convolution if channels differ.",
+    any(({ cells }) => cells.some(({ name }) => name.endsWith(" cell")))
+      && "A cell's inputs are the outputs of the cell before it, h, and of the one before that, h-1.",
+  ];
+  const grid = any(({ cells }) => cells.length) ? "div.nets.pairs" : "div.nets";
+  return wide(card("The best networks", about.filter(Boolean).join(" "), make(grid, null, drawn)));
 }
 
+const COLUMNS = { // what is not said by a heading
+  accuracy: "of validation, 0–1", auc: "area under the ROC curve, 0–1", constant: "1: predicts one class alone",
+  flops: "floating-point operations of one image's forward pass", loss: "of validation", epochs: "that were trained",
+  params: "trainable parameters", reused: "1: the result of an earlier trial of the same architecture",
+};
 const WORDS = new Set(["status", "architecture", "reason"]); // columns of text; all others are numbers
 
 function trials(run) {
@@ -49,7 +78,8 @@ function trials(run) {
     fill();
   };
   const heads = names.map((name) => {
-    const button = make("button", { type: "button", "data-sort": name, click: sort(name) }, name);
+    const about = { type: "button", "data-sort": name, title: COLUMNS[name] || null, click: sort(name) };
+    const button = make("button", about, name);
     return make(WORDS.has(name) ? "th.text" : "th", null, button);
   });
   const cell = (name, i) => {

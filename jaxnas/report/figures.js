@@ -89,9 +89,9 @@ function sizes() {
 
 const SOURCES = {
   policy: ["policy", "after", `The controller's probability of each choice, decision by decision along its own
-    likeliest architecture, as it was kept before rounds of the search.`],
-  shares: ["share of proposals", "up to", `How often each choice was proposed in a rolling window of trials;
-    ${NONE} is a decision that was not reached.`],
+    likeliest architecture; the fuller the colour, the likelier. ${NONE} is a decision that is not reached.`],
+  shares: ["share of proposals", "up to", `How often each choice was proposed in a rolling window of trials; the fuller the
+    colour, the oftener. ${NONE} is a decision that was not reached.`],
 };
 
 function heat(run) {
@@ -107,7 +107,8 @@ function heat(run) {
   const grid = make(shared ? "div.heat.matrix" : "div.heat", { role: "img", "aria-label": "policy over time", style });
   if (shared) grid.append(make("span"), make("div", null, columns.map((value) => make("em", null, value))));
   for (const row of rows) {
-    const values = shared ? columns : row.values, own = values.map((value) => make("b", null, shared ? "" : value));
+    const values = shared ? columns : row.values, own = values.map((value) =>
+      make(value === NONE ? "b.none" : "b", null, shared ? "" : value));
     for (const value of row.values) cells.push([own[values.indexOf(value)], `${row.name} = ${value}`]);
     grid.append(make("span", null, row.name.replaceAll("_", " ")), make("div", null, own));
   }
@@ -118,7 +119,7 @@ function heat(run) {
       const share = percent[point][i];
       cell.style.setProperty("--p", share / 100);
       cell.classList.toggle("strong", share >= 50);
-      cell.classList.toggle("full", share >= 75);
+      cell.classList.toggle("full", share >= 75 && !cell.matches(".none"));
       cell.title = `${title}: ${share} %`;
       if (shared) cell.textContent = share >= 10 ? share : "";
     });
@@ -140,16 +141,29 @@ function heat(run) {
   return box;
 }
 
+// What the measures of a controller are, and their units.
+const MEASURES = {
+  approx_kl: "old policy from new, nats a decision", baseline: "a reward", clip_fraction: "of decisions, 0–1",
+  entropy: "nats a decision", epsilon: "how often it explores, 0–1", explained_variance: "of returns, at most 1",
+  population_best: "a reward", population_mean: "a reward", queue_worst: "a reward", center: "a reward",
+  td_error: "mean size, in units of reward", unique: "distinct architectures so far",
+};
+
 function controller(run) {
-  const charts = Object.entries(run.rounds).map(([name, { x, y }]) => {
+  const plain = (name) => name.replaceAll("_", " ").replace(/^td /, "TD ").replace(/ kl$/, " KL");
+  const measures = Object.entries(run.rounds), varies = ({ y }) => most(known(y)) > least(known(y));
+  const charts = measures.filter(([, line]) => varies(line)).map(([name, { x, y }]) => {
     const text = (i) => `trial ${number(x[i])}: ${number(y[i], 6)}`;
     const chart = plot({
-      label: name, height: 130, series: [{ tone: "c0", x, y, kind: "line" }],
+      label: name, height: 146, xName: "trials", series: [{ tone: "c0", x, y, kind: "line" }],
       x: linear([0, most(x)], { tight: true, count: 4 }), y: linear(known(y), { count: 3 }),
       hover: { column: true, at: { x, y: x.map(() => 0) }, text },
     });
-    return make("div", null, make("h3", null, name.replaceAll("_", " ")), chart);
+    const unit = MEASURES[name] && make("small", null, ` ${MEASURES[name]}`);
+    return make("div", null, make("h3", null, plain(name), unit), chart);
   });
-  const about = `What ${run.controller} reported after each round, over trials.`;
-  return charts.length ? wide(card("Inside the controller", about, make("div.small", null, charts))) : null;
+  const fixed = measures.filter(([, line]) => !varies(line));
+  const told = fixed.map(([name, { y }]) => `${plain(name)} ${number(known(y)[0])}`).join(", ");
+  const about = `What ${run.controller} reported after each round.${told && ` All the time: ${told}.`}`;
+  return measures.length ? wide(card("Inside the controller", about, make("div.small", null, charts))) : null;
 }

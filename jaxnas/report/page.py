@@ -4,6 +4,7 @@ The data is JSON, compressed and in base64; scripts beside this module draw it. 
 """
 
 import base64
+import contextlib
 import importlib.resources
 import json
 import shlex
@@ -18,7 +19,7 @@ import numpy as np
 from jaxnas import ledger
 from jaxnas.errors import InputError
 from jaxnas.networks import summary
-from jaxnas.report import cells, policy
+from jaxnas.report import cells, drawing, policy
 from jaxnas.report.curves import records, rolling_mean
 from jaxnas.report.plots import evenly
 from jaxnas.report.runs import Run, column, numbers, with_twins
@@ -134,20 +135,22 @@ def _best(run: Run, eligible: np.ndarray, source: Source | None) -> list[dict[st
             "architecture": architecture,
             "numbers": {name: _number(column(run, name)[at]) for name in ("reward", "accuracy", "params")},
             "image": list(source.image_shape) if source and source.image_shape else None,
-            "parts": [list(part) for part in _parts(architecture, source)],
-            "cells": [cell._asdict() for cell in cells.cells(architecture)],
+            "parts": [list(part) for part in _parts(run, architecture, source)],
+            "cells": [cells.draw(cell)._asdict() for cell in cells.cells(architecture)],
         }
         for architecture, at in best
     ]
 
 
-def _parts(architecture: str, source: Source | None) -> list[summary.Part]:
-    if source is None or source.network is None or source.image_shape is None:
+def _parts(run: Run, architecture: str, source: Source | None) -> list[summary.Part]:
+    """The layers with their shapes; those of the notation where there is no network to ask."""
+    if source is not None and source.network is not None and source.image_shape is not None:
+        with contextlib.suppress(InputError):
+            return summary.parts(source.network, source.space.parse(architecture), source.image_shape)
+    if cells.cells(architecture):
         return []
-    try:
-        return summary.parts(source.network, source.space.parse(architecture), source.image_shape)
-    except InputError:
-        return []
+    found = drawing.layers(architecture, drawing.default_skip(run.config))
+    return [summary.Part(f"{layer.kind} {layer.words}", (), 0, layer.skip) for layer in found]
 
 
 def _times(timings: Mapping[str, np.ndarray]) -> list[tuple[str, float]]:
@@ -177,7 +180,8 @@ def _environment(path: Path) -> dict[str, Any]:
         found = json.loads((path / "environment.json").read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+    found = found if isinstance(found, dict) else {}
+    return {key: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in found.items()}
 
 
 def _command(path: Path) -> str:

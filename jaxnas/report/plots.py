@@ -117,9 +117,8 @@ def _best(run: Run) -> str | None:
     measured += [
         f"{name} {column(run, name)[at]:,.6g}" for name in ("accuracy", "params") if name in run.measures
     ]
-    return drawing.draw(
-        str(run.trials["architecture"][at]), f"The best network of {run.name}", ", ".join(measured)
-    )
+    architecture, title = str(run.trials["architecture"][at]), f"The best network of {run.name}"
+    return drawing.draw(architecture, title, ", ".join(measured), drawing.default_skip(run.config))
 
 
 def _choices(series: Sequence[_Series], window: int) -> str:

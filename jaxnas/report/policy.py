@@ -83,5 +83,8 @@ def _ordered(values: Sequence[str]) -> list[str]:
 
 
 def _heat(at: np.ndarray, rows: list[dict[str, Any]], layers: Sequence[np.ndarray]) -> Heat:
+    """Without the decisions that were never reached."""
+    reached = [i for i, row in enumerate(rows) if row["values"] not in ([], [END])]
+    rows, layers = [rows[i] for i in reached], [layers[i] for i in reached]
     percent = np.round(100 * np.concatenate(layers)).astype(int).T if layers else np.zeros((len(at), 0), int)
     return {"at": at.tolist(), "rows": rows, "percent": percent.tolist()}

@@ -39,6 +39,8 @@ def read(path: str | Path) -> Run:
     """
     path = Path(path)
     if missing := [file for file in FILES if not (path / file).is_file()]:
+        if missing == ["trials.csv"]:
+            raise InputError(f"{path}: has no trial yet; `jaxnas resume {path}` goes on")
         found = f"it lacks {' and '.join(missing)}" if path.is_dir() else "no such folder"
         raise InputError(f"{path}: not a run: {found}; give a run's folder, such as checkpoints/quickstart")
     try:

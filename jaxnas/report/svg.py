@@ -172,7 +172,8 @@ def bars(x: Scale, y: Scale, xs: np.ndarray, ys: np.ndarray) -> str:
 def rectangle(x: float, y: float, width: float, height: float, colour: str) -> str:
     """A box with a rim of that colour and a breath of it inside."""
     size = f'x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}" rx="6"'
-    return f'<rect {size} fill="{colour}" fill-opacity=".12" stroke="{colour}"/>'
+    paper = f'<rect class="paper" {size}/>'  # hides what passes behind
+    return f'{paper}<rect {size} fill="{colour}" fill-opacity=".12" stroke="{colour}"/>'
 
 
 def arrow(path: str) -> str:

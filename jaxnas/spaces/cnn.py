@@ -253,7 +253,7 @@ def cnn(
         """(decision, value) of the live decisions."""
         place, found = 0, []
         for t, choice in enumerate(int(c) for c in arch):
-            if place == P - 1:
+            if place in (P - 1, -1):  # at the end, or after a choice that is illegal
                 break
             if t < first:
                 value: Any = getattr(settings, network[t])[choice]

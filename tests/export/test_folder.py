@@ -189,7 +189,7 @@ def test_a_failed_export_does_not_end_the_search(searched, tmp_path, capsys):
 def test_flatbuffers_are_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     with pytest.raises(InputError, match=r"model\.stablehlo needs flatbuffers; pip install flatbuffers"):
-        stablehlo(lambda *_: None, None, None, None, (8, 8, 1))
+        stablehlo(lambda images: images, (8, 8, 1))
 
 
 # EXPORTS OF TRIALS
@@ -249,6 +249,38 @@ def test_another_result_is_not_exported(searched):
         exporting.regain(folder, settings, parts, rows, row)
 
 
+def test_an_export_takes_nothing_else_away(searched, tmp_path):
+    folder, settings, _ = searched
+    (tmp_path / "leaves" / "leaf").mkdir(parents=True)
+    (tmp_path / "file").write_text("mine")
+    for out, what in (("leaves", "leaf"), ("file", "file")):
+        with pytest.raises(InputError, match=f"--out: .*{out} holds '{what}', .* give a new folder"):
+            exporting.execute(folder, settings, 0, tmp_path / out)
+    assert (tmp_path / "leaves" / "leaf").is_dir() and (tmp_path / "file").read_text() == "mine"
+    shutil.copytree(folder / "best", tmp_path / "best")
+    exporting._check_free(tmp_path / "best")  # its own files are written anew
+    exporting._check_free(tmp_path / "new")
+
+
+def test_a_run_without_a_trial_says_so(tmp_path):
+    with pytest.raises(InputError, match=r"export: .* has no trial yet; `jaxnas resume"):
+        exporting.row_of(tmp_path, [], None)
+    (tmp_path / "trials.csv").touch()
+    with pytest.raises(InputError, match=r"no best/model\.stablehlo: it trains no networks, or none has"):
+        explain.open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["{}", "", "[]", "model.stablehlo"])
+def test_a_damaged_folder_is_one_line(damage, searched, tmp_path):
+    best = shutil.copytree(searched[0] / "best", tmp_path / "best")
+    if damage == "model.stablehlo":
+        (best / damage).write_bytes((best / damage).read_bytes()[:500])
+    else:
+        (best / "architecture.json").write_text(damage)
+    with pytest.raises(InputError, match=r"best: cannot be loaded .*`jaxnas export`"):
+        explain.open_folder(best)
+
+
 def test_no_network_is_here(tmp_path):
     with pytest.raises(InputError, match=r"no network is here \(no model\.stablehlo\); it takes a run"):
         explain.open_folder(tmp_path)
@@ -268,6 +300,14 @@ def test_reasons_are_drawn(searched, tmp_path):
     with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "all.png") as all_:
         assert one.size[0] < all_.size[0] and one.size[1] < all_.size[1]
         assert len(np.unique(np.asarray(all_).reshape(-1, 3), axis=0)) > 100
+    before = (tmp_path / "digit.png").read_bytes()  # it may be meant to be explained
+    with pytest.raises(InputError, match=r"--explain: .*digit\.png exists; it takes the name of a new file"):
+        explain.write(tmp_path / "digit.png", best, classifier, [])
+    assert (tmp_path / "digit.png").read_bytes() == before
+    broken = shutil.copytree(best, tmp_path / "broken")
+    (broken / "weights.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"broken: weights\.safetensors cannot be loaded"):
+        explain.write(tmp_path / "x.png", broken, classifier, [])
     with pytest.raises(InputError, match=r"--explain: got 'x\.jpg'; it takes a file name that ends in \.png"):
         explain.write(Path("x.jpg"), best, classifier, [])
     classifier.about["task"] = "regression"

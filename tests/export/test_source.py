@@ -7,6 +7,10 @@ import pytest
 
 from jaxnas import checkpoint, networks, spaces, training
 from jaxnas.export import source
+from jaxnas.networks.cnn import Structure as CnnStructure
+from jaxnas.networks.nasnet import Structure
+from jaxnas.spaces.cnn import Layer
+from jaxnas.spaces.nasnet import COMBINE, OPERATIONS, Block
 from tests.helpers import SPACES, quick_jit, random_archs
 from tests.spaces.test_cnn import EVERYTHING
 
@@ -140,3 +144,32 @@ def test_nasnet_with_cells_in_a_loop(tmp_path):
     assert "nn.scan" in check(tmp_path, SMALL_CELLS, network, arch, (8, 8, 2))
     network = networks.nasnet(SMALL_CELLS, (8, 8, 2), 3, cells=1, filters=2, reductions=0)
     assert "Reduction" not in check(tmp_path, SMALL_CELLS, network, arch, (8, 8, 2))
+
+
+def lines_of(structure):
+    """Of the generated file, in half the bytes: that has a line more."""
+    text = source.model(structure, source.Facts("x" * 200, (32, 32, 3), 10, 0.25, 0.5, bfloat16=True))
+    assert text is not None and max(map(len, text.splitlines())) <= 110, text
+    return len(text.splitlines())
+
+
+def test_files_of_large_cells_are_short():
+    rng = np.random.default_rng(0)
+
+    def block(b, operations, combine):
+        return Block(*rng.integers(b + 2, size=2).tolist(), *rng.choice(operations, 2).tolist(), combine)
+
+    def structure(operations, combine):
+        cells = [[block(b, operations, str(rng.choice(combine))) for b in range(5)] for _ in range(2)]
+        return Structure((32, 32, 3), (6, 6, 6), 32, *map(tuple, cells), 10)
+
+    found = [lines_of(structure(OPERATIONS, COMBINE)) for _ in range(200)]
+    wordy = [lines_of(structure(("conv1x7", "dil3", "avg3", "sep7"), ("cat",))) for _ in range(50)]
+    assert min(found) > 70 and max(found + wordy) < LINES
+
+
+def test_the_file_of_a_large_cnn_is_short():
+    """Six layers, the default's most, with all that a layer can have."""
+    layers = [Layer("C", 64, 3, 1, "same", "silu", "batch", attention) for attention in ("se", "self") * 3]
+    layers = [layer._replace(skip=int(i > 0), width=32 + i) for i, layer in enumerate(layers)]
+    assert 60 < lines_of(CnnStructure((32, 32, 3), tuple(layers), 10)) < LINES

@@ -61,7 +61,11 @@ def test_scalars_follow_the_ledgers_and_end_up_theirs(run):
     }  # fmt: skip
     values = [(value, event.step) for event in events(run) for value in event.summary.value]
     images = [(v.tag, step, v.image.width) for v, step in values if v.HasField("image")]
-    assert images == [("policy", 2, 2 * tensorboard.CELL)]  # a round is two trials
+    assert images == [
+        ("best/network", 0, 360), ("search/accuracy_params", 1, 640),
+        ("best/network", 3, 360), ("search/accuracy_params", 3, 640),  # trials 2 and 3 came together
+        ("policy", 2, 2 * tensorboard.CELL),  # a round is two trials
+    ]  # fmt: skip
     assert {"_hparams_/experiment", "_hparams_/session_end_info"} <= {value.tag for value, _ in values}
     # A run that goes on writes its file anew, and no trial twice.
     tensorboard.Log(run, {}).close()

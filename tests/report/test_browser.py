@@ -144,6 +144,25 @@ def test_a_dot_tells_its_architecture(page, tmp_path):
     assert texts(shown, "#tip")[0].startswith("C(16,3) SM\naccuracy 0.5, 100 parameters")
 
 
+def test_arcs_end_at_the_layers_that_add_an_earlier_output(page, tmp_path):
+    line = '0,0,16,3,"C(8,3,1) - C(8,3,1)+skip1 - C(8,3,1)+skip3 - SM()",0.5,100,0.4,ok,'
+    shown = page(report.write_page([report.read(make(tmp_path, [line]))], tmp_path, {}).as_uri())
+    wait(shown, "return document.querySelectorAll('svg.arcs .plus').length === 2")
+    found = shown.execute_script(
+        """const boxes = [...document.querySelectorAll('.part')].map(e => e.getBoundingClientRect());
+        const middle = (box) => [box.left + box.width / 2, box.top + box.height / 2];
+        return [boxes.map((box) => [box.right, ...middle(box)]),
+                [...document.querySelectorAll('.plus')].map(e => middle(e.getBoundingClientRect()))]"""
+    )
+    boxes, ends = found
+    for (x, y), target in zip(ends, (2, 3), strict=True):  # box 0 is the image
+        assert abs(x - boxes[target][0]) < 1.5 and abs(y - boxes[target][2]) < 1.5
+    (told,) = shown.execute_script(
+        "return [...document.querySelectorAll('.column')].map(e => e.getAttribute('aria-label'))"
+    )
+    assert told == "layer 2 adds the output of layer 1, layer 3 adds the output of the image"
+
+
 def test_the_theme_turns_and_a_phone_has_nothing_beside_the_screen(page, big):
     shown = page(big.as_uri())
     ground = "return getComputedStyle(document.body).backgroundColor"

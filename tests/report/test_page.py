@@ -129,12 +129,25 @@ def test_layers_have_shapes_where_there_is_a_network(tmp_path):
     folder = make(tmp_path, [line], header=HEADER.replace("kernel,", "kernel,dropout,"))
     (run,) = encoded(folder, Source(space, blocks(space, (8, 8, 1), 3), (8, 8, 1)))
     assert run["best"][0]["parts"] == [
-        ["convolution 3 × 3", [8, 8, 16], 160],  # 3 · 3 · 1 · 16 + 16
-        ["max pooling 2 × 2", [4, 4, 16], 0],
-        ["dense, outputs", [3], 771],  # 4 · 4 · 16 · 3 + 3
+        ["convolution 3 × 3", [8, 8, 16], 160, 0],  # 3 · 3 · 1 · 16 + 16
+        ["max pooling 2 × 2", [4, 4, 16], 0, 0],
+        ["dense, outputs", [3], 771, 0],  # 4 · 4 · 16 · 3 + 3
     ]
     (run,) = encoded(folder, Source(space, blocks(space, (1, 1, 1), 3), (1, 1, 1)))
-    assert run["best"][0]["parts"] == []  # no network for images so small
+    parts = run["best"][0]["parts"]  # no network for images so small
+    assert [part[0] for part in parts] == [
+        *("convolution C(16,3)", "pooling P(2,2)", "dropout D(0.25)", "softmax SM")
+    ]
+
+
+def test_skips_are_read_from_the_notation_where_there_is_no_network(tmp_path):
+    """The notation says what differs from the first value of `skip`."""
+    line = '0,0,16,3,"C(8,3,1) - C(8,3,1)+skip2 - P(2,2) - C(8,3,1)+skip0 - SM()",0.5,100,0.4,ok,'
+    folder = make(tmp_path, [line])
+    with (folder / "config.toml").open("a") as file:
+        file.write("[space]\nskip = [1, 0, 2]\n")
+    (run,) = encoded(folder)
+    assert [part[3] for part in run["best"][0]["parts"]] == [1, 2, 0, 0, 0]
 
 
 def test_times_add_up_across_processes(tmp_path):
@@ -163,3 +176,31 @@ def test_cells_are_graphs():
     assert cell.nodes == ("input", "node 1", "node 2", "output")
     assert cell.edges == ((0, 1, "conv 1x1"), (1, 2, "skip connect"), (0, 3, "avg pool 3x3"))
     assert cells.cells("C(16,3) P(2,2) SM") == []
+
+
+def test_a_cell_is_laid_out_without_overlap_and_edges_pass_beside_boxes():
+    notation = "normal: add(sep3(h),avg3(h-1)) cat(max3(b1),identity(h)) add(conv1(h-1),conv3(b2))"
+    (cell,) = cells.cells(notation)
+    drawn = cells.draw(cell)
+    assert [box.words for box in drawn.boxes if box.kind == "node"] == list(cell.nodes)
+    for i, a in enumerate(drawn.boxes):
+        assert abs(a.x) + a.width / 2 <= drawn.width / 2 + 0.1
+        assert a.y - a.height / 2 >= 0 and a.y + a.height / 2 <= drawn.height
+        for b in drawn.boxes[:i]:
+            apart = abs(a.x - b.x) - (a.width + b.width) / 2, abs(a.y - b.y) - (a.height + b.height) / 2
+            assert max(apart) > 0, (a, b)
+    (first,) = cells.cells("normal: add(sep3(h),avg3(h-1))")
+    assert cells.draw(first).lines == (
+        # h-1 36 and h 34 wide, 24 apart; sep3 and avg3 42 wide, 8 apart; the node at 104 to 130
+        "M29.9 26C29.9 46 25.2 46 25.2 66M25.2 88L7 104",
+        "M-29 26C-29 46 -25.2 46 -25.2 66M-25.2 88L-7 104",
+        "M0 130C0 150 0 150 0 170",
+    )
+    kinds = [box.kind for box in cells.draw(first).boxes]
+    assert kinds == ["node", "node", "node", "pooling", "convolution", "node"]
+    passing = [line for line in drawn.lines if "V" in line]
+    assert len(passing) == 2  # h to b2, h-1 to b3
+    for line in passing:
+        x, bottom = re.search(r" ([-\d.]+) [\d.]+V([\d.]+)", line).groups()
+        beside = [box for box in drawn.boxes if abs(box.y - float(bottom)) < box.height]
+        assert all(abs(float(x) - box.x) > box.width / 2 for box in beside)

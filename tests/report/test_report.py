@@ -82,7 +82,7 @@ def test_a_run_that_has_just_begun_is_no_error(tmp_path, text):
     ("break_it", "names"),
     [
         (lambda f: (f / "config.toml").unlink(), "lacks config.toml;"),
-        (lambda f: (f / "trials.csv").unlink(), "lacks trials.csv;"),
+        (lambda f: (f / "trials.csv").unlink(), "has no trial yet; `jaxnas resume "),
         (lambda f: [p.unlink() for p in f.iterdir()], "lacks config.toml and trials.csv;"),
         (lambda f: (f / "config.toml").write_text("[controller"), "config.toml: not the configuration"),
         (lambda f: (f / "config.toml").write_text("a = 1"), "config.toml: not the configuration"),
