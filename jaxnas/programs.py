@@ -6,12 +6,13 @@ an accelerator; on a CPU one child after the other within it, with a few program
 
 import collections
 import contextlib
+import itertools
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -24,12 +25,13 @@ from jaxnas.types import PyTree
 AXIS = "population"
 KEPT = 256  # programs in memory; one that is wanted again comes from the persistent cache
 
-_hits = threading.local()  # .count: programs that this thread has had from the persistent cache
+# .hits: programs that this thread has had from the persistent cache; .turn: what it works for
+_thread = threading.local()
 
 
 def _listen(event: str, **_: Any) -> None:
     if event == "/jax/compilation_cache/cache_hits":
-        _hits.count = getattr(_hits, "count", 0) + 1
+        _thread.hits = getattr(_thread, "hits", 0) + 1
 
 
 jax.monitoring.register_event_listener(_listen)
@@ -92,36 +94,54 @@ class Programs:
         self.stats |= {"children": 0, "peak_bytes": 0}
         devices = jax.local_devices()
         self.places = [Place([d]) for d in devices] if mapped else [Place(devices)]
-        on_cpu = jax.default_backend() == "cpu"
-        self.workers = (workers or environment.cores()) if mapped and on_cpu else len(self.places)
-        self.in_flight = self.workers if on_cpu else 1  # on one device's memory
+        self.on_cpu = jax.default_backend() == "cpu"
+        self.workers = (workers or environment.cores()) if mapped and self.on_cpu else len(self.places)
+        self.in_flight = self.workers if self.on_cpu else 1  # on one device's memory
+        self.ahead = 2 if self.on_cpu else environment.cores()  # jobs that compile, beside those
         self._programs: collections.OrderedDict[Any, Program] = collections.OrderedDict()
         self._data: dict[Any, tuple[np.ndarray, jax.Array]] = {}
         self._locks: dict[Any, threading.Lock] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._busy, self._since = {"compiling": 0, "training": 0}, 0.0  # threads; when that last changed
+        self._waiting = {"compiling": 0, "training": 0}  # threads
+        self._turn = 0  # of `over`; threads of an earlier one may no longer begin anything
 
     @contextlib.contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        """While a thread is `compiling` or `training`.
+        """While a thread is `compiling` or `training`; it waits until there is room.
 
         As long as some train, that counts as training; as long as some compile and none trains, all wait.
         """
-        self._change(what, 1)
+        with self._lock:
+            self._waiting[what] += 1
+            self._lock.wait_for(lambda: self._has_room(what) or self._is_over())
+            self._waiting[what] -= 1
+            if self._is_over():
+                raise CancelledError
+            self._change(what, 1)
+            self._lock.notify_all()  # for one who let this thread go first
         try:
             yield
         finally:
-            self._change(what, -1)
+            with self._lock:
+                self._change(what, -1)
+                self._lock.notify_all()
+
+    def _has_room(self, what: str) -> bool:
+        """On a CPU compilers and trainings share the cores, and one compiler works ahead of the trainings."""
+        if not self.on_cpu:
+            return self._busy[what] < (self.workers if what == "training" else environment.cores())
+        first = "compiling" if self._busy["training"] and not self._busy["compiling"] else "training"
+        return sum(self._busy.values()) < self.workers and (what == first or not self._waiting[first])
 
     def _change(self, what: str, by: int) -> None:
-        with self._lock:
-            now = time.perf_counter()
-            if self._busy["training"]:
-                self.stats["training_seconds"] += now - self._since
-            elif self._busy["compiling"]:
-                self.stats["waited_seconds"] += now - self._since
-            self._busy[what] += by
-            self._since = now
+        now = time.perf_counter()
+        if self._busy["training"]:
+            self.stats["training_seconds"] += now - self._since
+        elif self._busy["compiling"]:
+            self.stats["waited_seconds"] += now - self._since
+        self._busy[what] += by
+        self._since = now
 
     def count(self, **amounts: float) -> None:
         """Add to the counters."""
@@ -151,16 +171,21 @@ class Programs:
             program = self._programs.get(name)
             if is_new := program is None:
                 program = self._compile(place, population(function, self.mapped), each, shared)
-        with self._lock:
-            self._programs[name] = program
-            self._programs.move_to_end(name)
-            while is_new and len(self._programs) > 1 and self._crowded():
-                oldest = next(iter(self._programs))
-                del self._programs[oldest]
-                self._locks.pop(oldest, None)
+            with self._lock:
+                self._programs[name] = program
+                self._programs.move_to_end(name)
+                while is_new and len(self._programs) > 1 and self._crowded():
+                    oldest = next(iter(self._programs))
+                    del self._programs[oldest]
+                    self._locks.pop(oldest, None)
         if program.peak_bytes > self.available_bytes():
             raise OutOfMemory
         return program
+
+    def knows(self, name: Any) -> bool:
+        """Whether a program of that name, for any shapes, is in memory."""
+        with self._lock:
+            return any(known[0] == name for known in self._programs)
 
     def _crowded(self) -> bool:
         return len(self._programs) > KEPT or environment.mappings() > environment.most_mappings() // 2
@@ -171,7 +196,7 @@ class Programs:
         return int(self.memory_fraction * device_bytes() - data) // self.in_flight
 
     def _compile(self, place: Place, function: Callable, each: tuple, shared: tuple) -> Program:
-        began, hits = time.perf_counter(), getattr(_hits, "count", 0)
+        hits = getattr(_thread, "hits", 0)
         if place.mesh is not None:
             specs = (PartitionSpec(AXIS), PartitionSpec())
             function = jax.shard_map(
@@ -179,33 +204,47 @@ class Programs:
             )
         options: Any = None if self.level is None else {"xla_backend_optimization_level": self.level}
         with self.busy("compiling"):
+            began = time.perf_counter()
             compiled = jax.jit(function).lower(each, shared).compile(options)
-        cached = getattr(_hits, "count", 0) - hits
-        self.count(programs=1, cached=cached, compile_seconds=time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+        self.count(programs=1, cached=getattr(_thread, "hits", 0) - hits, compile_seconds=seconds)
         memory = compiled.memory_analysis()
         peak = 0 if memory is None else memory.temp_size_in_bytes + memory.output_size_in_bytes
         self.stats["peak_bytes"] = max(self.stats["peak_bytes"], peak)
         return Program(compiled, peak)
 
-    def over(self, jobs: list[Callable[[Place], Any]]) -> list:
-        """Run jobs, a queue of them over the places, and return their results in order."""
-        workers = max(1, min(self.workers, len(jobs)))
+    def over(self, jobs: list[Callable[[Place], Any]], compiles: Sequence[bool] = ()) -> list:
+        """Run jobs, spread over the places, and return their results in order.
+
+        As many run at once as there are workers. `compiles` says which jobs begin with a compilation: a few
+        of these begin besides, and wait with their programs until there is room to train.
+        """
+        self._turn += 1
+        turn, begun = self._turn, 2 * self.workers + self.ahead if any(compiles) else self.workers
         free: queue.SimpleQueue[Place] = queue.SimpleQueue()
-        for worker in range(workers):
-            free.put(self.places[worker % len(self.places)])
+        for place in itertools.islice(itertools.cycle(self.places[: self.workers]), begun):
+            free.put(place)
 
         def run(job: Callable[[Place], Any]) -> Any:
-            place = free.get()
+            _thread.turn, place = turn, free.get()
             try:
                 return job(place)
             finally:
                 free.put(place)
 
-        pool = ThreadPoolExecutor(workers)
+        pools = ThreadPoolExecutor(self.workers), ThreadPoolExecutor(self.workers + self.ahead)
         try:
-            return list(pool.map(run, jobs))
+            pairs = itertools.zip_longest(jobs, compiles, fillvalue=False)
+            return [future.result() for future in [pools[late].submit(run, job) for job, late in pairs]]
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # an interrupt does not wait for the rest
+            with self._lock:
+                self._turn += 1
+                self._lock.notify_all()
+            for pool in pools:  # an interrupt does not wait for the rest
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _is_over(self) -> bool:
+        return getattr(_thread, "turn", self._turn) != self._turn
 
 
 def device_bytes() -> int:

@@ -168,10 +168,10 @@ def trained(
             each = jax.device_put(each, place.each)
             function = functools.partial(getattr(trainer, kind), structure)
             program = pool.get(place, (kind, *group), function, each, shared)
-            began = time.perf_counter()
             with pool.busy("training"):
+                began = time.perf_counter()
                 result = jax.block_until_ready(program.call(each, shared))
-            seconds, peak = seconds + time.perf_counter() - began, max(peak, program.peak_bytes)
+                seconds, peak = seconds + time.perf_counter() - began, max(peak, program.peak_bytes)
             return result
 
         seen = tuple(pool.put(x, place) for x in validation)
@@ -261,9 +261,11 @@ def trained(
         ]
         # The largest first: the last one to end then ends early.
         jobs.sort(key=lambda job: -training.count_params(network, job[0].structure) * len(job[1]))
+        compiles = [not (streamed or pool.knows(("fit", *group))) for group, _ in jobs]
         order = orders(np.asarray(jax.random.key_data(state["root"])).tobytes())
         last.clear()
-        done = pool.over([functools.partial(results, group=g, members=m, order=order) for g, m in jobs])
+        calls = [functools.partial(results, group=g, members=m, order=order) for g, m in jobs]
+        done = pool.over(calls, compiles)
         by_lane: dict[int, list[_Result]] = {}
         for result in (result for group in done for result in group):
             by_lane.setdefault(result.lane, []).append(result)

@@ -97,7 +97,7 @@ def test_programs_are_counted_and_kept():
     first = evaluator.stats()
     assert first["programs"] == 3  # 3 and 2 children of two structures: groups of 2 and 1, and of 2
     assert first["children"] == 5
-    assert 0 < first["waited_seconds"] <= first["compile_seconds"]
+    assert 0 < first["waited_seconds"] <= first["compile_seconds"] + 0.01
     assert 0 < first["training_seconds"] < first["evaluate_seconds"] - first["waited_seconds"]
     results(evaluator)
     assert evaluator.stats()["programs"] == 3
