@@ -1,11 +1,8 @@
 """Strictness as taste: promotions raise, warnings are errors, two CPU devices."""
 
-import gc
 import os
 
 os.environ.setdefault("NPROC", "2")
-# Most tests compile for longer than they compute; their processes inherit it. See `optimized`.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import jax
 import pytest
@@ -13,20 +10,6 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)
-
-
-gc.freeze()  # what was imported stays: no collection needs to look at it again
-
-
-@pytest.fixture
-def optimized(monkeypatch):
-    """XLA as users have it, for what is promised of its bits, its memory or its speed."""
-    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
-    jax.clear_caches()
 
 
 @pytest.fixture
