@@ -116,10 +116,10 @@ class Programs:
             self._waiting[what] += 1
             self._lock.wait_for(lambda: self._has_room(what) or self._is_over())
             self._waiting[what] -= 1
+            self._lock.notify_all()  # for one who let this thread go first
             if self._is_over():
                 raise CancelledError
             self._change(what, 1)
-            self._lock.notify_all()  # for one who let this thread go first
         try:
             yield
         finally:
