@@ -234,7 +234,7 @@ class Programs:
 
         pools = ThreadPoolExecutor(self.workers), ThreadPoolExecutor(self.workers + self.ahead)
         try:
-            pairs = itertools.zip_longest(jobs, compiles, fillvalue=False)
+            pairs = zip(jobs, compiles or [False] * len(jobs), strict=True)
             return [future.result() for future in [pools[late].submit(run, job) for job, late in pairs]]
         finally:
             with self._lock:
