@@ -19,6 +19,7 @@ from jaxnas.errors import InputError
 
 FORMAT = 1  # of a run's folder
 MAPPINGS, MOST_MAPPINGS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 PACKAGES = ("jaxnas", "jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
 
 
@@ -50,13 +51,16 @@ def prepare(*, cpu_devices: int, deterministic: bool, folder: Path | None = None
     if cpu_devices > 1:
         jax.config.update("jax_num_cpu_devices", cpu_devices)
     if deterministic:
-        os.environ["XLA_FLAGS"] = (
-            f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
-        )
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()
     if jax.config.values["jax_compilation_cache_dir"] is None:
         # Apart by pool, so that no run gets a program that was cut for another.
         jax.config.update("jax_compilation_cache_dir", str(programs_folder() / str(threads)))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def is_deterministic() -> bool:
+    """Whether a GPU is asked for equal bits: XLA's own convolutions differ all the same."""
+    return DETERMINISTIC in os.environ.get("XLA_FLAGS", "")
 
 
 def use_cpu() -> None:

@@ -97,7 +97,7 @@ class Programs:
         self.on_cpu = jax.default_backend() == "cpu"
         self.workers = (workers or environment.cores()) if mapped and self.on_cpu else len(self.places)
         self.in_flight = self.workers if self.on_cpu else 1  # on one device's memory
-        self.ahead = 2 if self.on_cpu else environment.cores()  # jobs that compile, beside those
+        self.ahead = 2  # jobs that compile, beside those
         self._programs: collections.OrderedDict[Any, Program] = collections.OrderedDict()
         self._data: dict[Any, tuple[np.ndarray, jax.Array]] = {}
         self._locks: dict[Any, threading.Lock] = {}
@@ -130,7 +130,7 @@ class Programs:
     def _has_room(self, what: str) -> bool:
         """On a CPU compilers and trainings share the cores, and one compiler works ahead of the trainings."""
         if not self.on_cpu:
-            return self._busy[what] < (self.workers if what == "training" else environment.cores())
+            return self._busy[what] < (self.workers if what == "training" else self.ahead)
         first = "compiling" if self._busy["training"] and not self._busy["compiling"] else "training"
         return sum(self._busy.values()) < self.workers and (what == first or not self._waiting[first])
 

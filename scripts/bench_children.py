@@ -114,8 +114,6 @@ class JaxnasSide:
     """Trains children through the evaluator that searches use."""
 
     def __init__(self, family: Family, options: argparse.Namespace, arrays: dict[str, np.ndarray]):
-        import inspect
-
         from jaxnas import environment
 
         environment.prepare(cpu_devices=1, deterministic=False)
@@ -153,18 +151,14 @@ class JaxnasSide:
                 apply=lambda *arguments: chain.apply(*arguments, lowering=lowering),
             )
         given: dict[str, Any] = {"epochs": options.epochs, "batch_size": BATCH, "learning_rate": RATE}
-        given["population"] = options.population
-        if options.dtype != "float32":
-            if "precision" not in inspect.signature(trained).parameters:
-                raise SystemExit("--dtype: this version of jaxnas trains in float32 alone")
-            given["precision"] = options.dtype
+        given |= {"population": options.population, "precision": options.dtype}
         self.evaluator, self.key = trained(network, dataset, **given), jax.random.key(0)
         self.state, self.jax = self.evaluator.init(self.key), jax
 
     def about(self) -> dict[str, Any]:
-        from importlib.metadata import version
+        import jaxnas
 
-        name = f"jaxnas {version('jaxnas')}, jax {self.jax.__version__}, Python {platform.python_version()}"
+        name = f"jaxnas {jaxnas.__version__}, jax {self.jax.__version__}, Python {platform.python_version()}"
         return {"versions": name, "device": str(self.jax.devices()[0].device_kind)}
 
     def matmul_flops(self, n: int, dtype: str) -> float:

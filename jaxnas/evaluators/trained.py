@@ -193,8 +193,10 @@ def trained(
 
     def results(place: Any, group: _Group, members: list[_Child], order: np.ndarray) -> list[_Result]:
         """The result of each member; a group too large for the memory is halved."""
-        pad = -len(members) % place.devices  # equal shares for every device
-        padded = [*members, *members[:1] * pad]
+        # A vectorized group is filled up to a power of two, so that few programs serve every size of group.
+        size = len(members) if mapped else min(1 << (len(members) - 1).bit_length(), largest)
+        size += -size % place.devices  # equal shares for every device
+        padded = [*members, *members[:1] * (size - len(members))]
         knobs = jax.tree.map(lambda *leaves: np.stack(leaves), *(child.knobs for child in padded))
         try:
             fitted, peak, seconds = fit(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnas import environment
 from jaxnas.errors import unknown
 from jaxnas.networks import pooling, winograd
 from jaxnas.networks.pooling import Pool
@@ -25,11 +26,16 @@ LOWERINGS = ("auto", "gemm", "xla")
 
 
 def resolve_lowering(name: str) -> str:
-    """`gemm` on a CPU and `xla` elsewhere for `auto`; an InputError for an unknown name."""
+    """For `auto`, `gemm` on a CPU and where equal bits are asked for, else `xla`.
+
+    Raises:
+      InputError: an unknown name.
+    """
     if name not in LOWERINGS:
         raise unknown("network.lowering", name, LOWERINGS)
     if name == "auto":
-        return "gemm" if jax.default_backend() == "cpu" else "xla"
+        on_cpu = jax.default_backend() == "cpu"
+        return "gemm" if on_cpu or environment.is_deterministic() else "xla"
     return name
 
 

@@ -103,6 +103,21 @@ def test_programs_are_counted_and_kept():
     assert evaluator.stats()["programs"] == 3
 
 
+def test_vectorized_groups_are_filled_up_to_a_power_of_two():
+    """Three and four children of a structure share a program; filling changes no result but by rounding."""
+    evaluator = make(population="vmap", optimizer="sgd")
+    _, three = evaluator.evaluate(KEYS[:3], STATE, ARCH[[0, 0, 0]])
+    _, four = evaluator.evaluate(KEYS[:4], STATE, ARCH[[0, 0, 0, 0]])
+    stats = evaluator.stats()
+    assert (stats["programs"], stats["children"]) == (1, 7)
+    assert_identical(three["loss"], four["loss"][:3])
+    assert four["peak_bytes"][0] == three["peak_bytes"][0]  # a quarter of the same program's
+    bounded = make(population="vmap", optimizer="sgd", group_size=3)
+    _, again = bounded.evaluate(KEYS[:3], STATE, ARCH[[0, 0, 0]])
+    np.testing.assert_allclose(again["loss"], three["loss"], rtol=1e-4)
+    assert again["peak_bytes"][0] != three["peak_bytes"][0]  # a third of that of three
+
+
 def test_vmap_agrees_to_rounding(together):
     measures, weights = results(make(population="vmap", optimizer="sgd"))
     expected = results(make(population="map", optimizer="sgd"))
