@@ -1,6 +1,9 @@
 """Strictness as taste: promotions raise, warnings are errors, two CPU devices."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("NPROC", "2")
 
@@ -10,6 +13,12 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)
+PROGRAMS = "JAXNAS_TESTS_PROGRAMS"  # a folder: what several tests compile is compiled once a session
+if PROGRAMS not in os.environ:
+    os.environ[PROGRAMS] = tempfile.mkdtemp(prefix="jaxnas-tests-")
+    atexit.register(shutil.rmtree, os.environ[PROGRAMS], ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", os.environ[PROGRAMS])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.fixture
