@@ -2,6 +2,7 @@
 
     python scripts/bench_trainer.py stopping   # a group of which half stops after 2 of 10 epochs
     python scripts/bench_trainer.py choices    # convolutions: tiles, patches, micro-batches, and without
+    python scripts/bench_trainer.py lowerings  # convolutions by XLA and as matrix products, on a GPU say
     python scripts/bench_trainer.py levels     # XLA's optimization levels: compilation and training
     python scripts/bench_trainer.py padding    # what a compilation is worth in training
     python scripts/bench_trainer.py memory     # the process after 1,000 to 10,000 children
@@ -10,6 +11,7 @@ Images are synthetic: speed does not depend on pixels.
 """
 
 import argparse
+import itertools
 import os
 import platform
 import resource
@@ -130,6 +132,30 @@ def choices(repeats: int) -> None:
         print(f"{name}: {middle:.2f} s, {middle / least:.2f} times; compilation {compiled:.1f} s")
 
 
+def lowerings(repeats: int) -> None:
+    """Two children by each lowering and precision: a program's compilation, its training, and its bits."""
+    children = (
+        (5000, 32, "C(32,3,1) - C(32,3,1) - P(2,2) - C(64,3,1) - C(64,5,1) - P(2,2) - SM()"),
+        (1280, 64, "C(64,5,1) - P(2,2) - C(256,3,1) - C(128,5,1) - P(2,2) - C(128,3,1) - P(2,2) - SM()"),
+    )
+    for images, side, text in children:
+        data = dataset(images, side, channels=3)
+        space = spaces.metaqnn(image_size=side, filters=(32, 64, 128, 256), kernel=(3, 5))
+        arch = space.parse(text)[None]
+        for lowering, precision in itertools.product(("xla", "gemm"), ("float32", "bfloat16")):
+            network = networks.metaqnn(space, (side, side, 3), 10, lowering=lowering)
+            evaluator = trained(network, data, epochs=5, batch_size=128, precision=precision)
+            found = [evaluate(evaluator, arch)[0] for _ in range(repeats + 1)]
+            seconds = statistics.median(float(each["train_seconds"][0]) for each in found[1:])
+            compiled = (evaluator.stats or dict)()["compile_seconds"]
+            same = len({each["loss"].tobytes() for each in found}) == 1
+            print(
+                f"{side} × {side}, {lowering}, {precision}: compile {compiled:.1f} s, train {seconds:.2f} s, "
+                f"{'equal' if same else 'other'} bits each time",
+                flush=True,
+            )
+
+
 def levels(repeats: int) -> None:
     """Each level's own programs, alternating."""
     data, space = dataset(2560, 28), spaces.blocks(filters=(64,), kernel=(3, 5), dropout=(0.1,))
@@ -193,7 +219,7 @@ def memory(repeats: int) -> None:
 
 
 def main() -> int:
-    parts = {f.__name__: f for f in (stopping, choices, levels, padding, memory)}
+    parts = {f.__name__: f for f in (stopping, choices, lowerings, levels, padding, memory)}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", choices=parts)
     parser.add_argument("--repeats", type=int, default=0, help="0: 1 for memory and padding, else 5")
