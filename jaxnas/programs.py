@@ -24,6 +24,7 @@ from jaxnas.types import PyTree
 
 AXIS = "population"
 KEPT = 256  # programs in memory; one that is wanted again comes from the persistent cache
+AHEAD = 2  # jobs that compile, beside those that train; XLA is no faster with more
 
 # .hits: programs that this thread has had from the persistent cache; .turn: what it works for
 _thread = threading.local()
@@ -97,7 +98,6 @@ class Programs:
         self.on_cpu = jax.default_backend() == "cpu"
         self.workers = (workers or environment.cores()) if mapped and self.on_cpu else len(self.places)
         self.in_flight = self.workers if self.on_cpu else 1  # on one device's memory
-        self.ahead = 2  # jobs that compile, beside those
         self._programs: collections.OrderedDict[Any, Program] = collections.OrderedDict()
         self._data: dict[Any, tuple[np.ndarray, jax.Array]] = {}
         self._locks: dict[Any, threading.Lock] = {}
@@ -130,7 +130,7 @@ class Programs:
     def _has_room(self, what: str) -> bool:
         """On a CPU compilers and trainings share the cores, and one compiler works ahead of the trainings."""
         if not self.on_cpu:
-            return self._busy[what] < (self.workers if what == "training" else self.ahead)
+            return self._busy[what] < (self.workers if what == "training" else AHEAD)
         first = "compiling" if self._busy["training"] and not self._busy["compiling"] else "training"
         return sum(self._busy.values()) < self.workers and (what == first or not self._waiting[first])
 
@@ -220,7 +220,7 @@ class Programs:
         of these begin besides, and wait with their programs until there is room to train.
         """
         self._turn += 1
-        turn, begun = self._turn, 2 * self.workers + self.ahead if any(compiles) else self.workers
+        turn, begun = self._turn, 2 * self.workers + AHEAD if any(compiles) else self.workers
         free: queue.SimpleQueue[Place] = queue.SimpleQueue()
         for place in itertools.islice(itertools.cycle(self.places[: self.workers]), begun):
             free.put(place)
@@ -232,7 +232,7 @@ class Programs:
             finally:
                 free.put(place)
 
-        pools = ThreadPoolExecutor(self.workers), ThreadPoolExecutor(self.workers + self.ahead)
+        pools = ThreadPoolExecutor(self.workers), ThreadPoolExecutor(self.workers + AHEAD)
         try:
             pairs = zip(jobs, compiles or [False] * len(jobs), strict=True)
             return [future.result() for future in [pools[late].submit(run, job) for job, late in pairs]]

@@ -16,9 +16,11 @@ def restored(monkeypatch, tmp_path):
     for name in ("NPROC", "XLA_FLAGS", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, os.environ.get(name, ""))  # so that what the tests set is undone
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    updates = {}
+    update, updates, before = jax.config.update, {}, jax.config.jax_compilation_cache_dir
+    update("jax_compilation_cache_dir", None)
     monkeypatch.setattr(jax.config, "update", updates.__setitem__)
-    return updates
+    yield updates
+    update("jax_compilation_cache_dir", before)
 
 
 def write(folder, **changes):
@@ -69,17 +71,19 @@ def test_deterministic(monkeypatch):
     # There XLA takes a convolution whose bits differ from run to run (seen with jax 0.11 on an H100).
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert convolution.resolve_lowering("auto") == "gemm"
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert convolution.resolve_lowering("auto") == "xla"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setenv("XLA_FLAGS", "")
     assert convolution.resolve_lowering("auto") == "xla"
 
 
 def test_the_cache_of_programs(tmp_path, restored, monkeypatch):
-    was_set = jax.config.jax_compilation_cache_dir is not None
-    threads = prepare()
-    if not was_set:  # a user's own is left alone
-        programs = tmp_path / "cache" / "jaxnas" / "programs" / threads
-        assert restored["jax_compilation_cache_dir"] == str(programs)
-    assert ("jax_compilation_cache_dir" in restored) != was_set
+    programs = tmp_path / "cache" / "jaxnas" / "programs" / prepare()
+    assert restored.pop("jax_compilation_cache_dir") == str(programs)
+    type(jax.config).update(jax.config, "jax_compilation_cache_dir", str(tmp_path))
+    prepare()
+    assert "jax_compilation_cache_dir" not in restored  # a user's own is left alone
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert environment.cache_folder().parts[-2:] == (".cache", "jaxnas")
 

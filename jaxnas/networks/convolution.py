@@ -26,7 +26,7 @@ LOWERINGS = ("auto", "gemm", "xla")
 
 
 def resolve_lowering(name: str) -> str:
-    """For `auto`, `gemm` on a CPU and where equal bits are asked for, else `xla`.
+    """For `auto`, `gemm` on a CPU and on a GPU that has to repeat its bits, else `xla`.
 
     Raises:
       InputError: an unknown name.
@@ -34,8 +34,9 @@ def resolve_lowering(name: str) -> str:
     if name not in LOWERINGS:
         raise unknown("network.lowering", name, LOWERINGS)
     if name == "auto":
-        on_cpu = jax.default_backend() == "cpu"
-        return "gemm" if on_cpu or environment.is_deterministic() else "xla"
+        backend = jax.default_backend()
+        repeats = backend == "gpu" and environment.is_deterministic()
+        return "gemm" if backend == "cpu" or repeats else "xla"
     return name
 
 
