@@ -7,7 +7,6 @@ import signal
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -38,16 +37,7 @@ space = { forbid = [{ filters = 128 }] }
 """
 
 
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("NPROC", os.environ.get("NPROC", "2"))
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def load(*flags, text=TEXT):

@@ -279,16 +279,9 @@ def test_on_the_host(tmp_path):
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch, tmp_path_factory):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("NPROC", os.environ.get("NPROC", "2"))
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    Path("mock.toml").write_text(CONFIG)
-    yield tmp_path
-    for name, value in before.items():
-        jax.config.update(name, value)
+def workplace(workplace, tmp_path):
+    (tmp_path / "mock.toml").write_text(CONFIG)
+    return tmp_path
 
 
 def jaxnas(*arguments):

@@ -288,8 +288,8 @@ def test_random_cells_take_a_training_step():
 @pytest.mark.parametrize("blocks", [2, 5])
 def test_many_random_cells_train(blocks):
     space, data = spaces.nasnet(blocks_per_cell=blocks), dataset(n=32, n_validation=16, shape=(9, 9, 3))
-    network = networks.nasnet(space, (9, 9, 3), 3, cells=2, filters=4, drop_path=0.2)
-    evaluator = evaluators.trained(network, data, batch_size=16, epochs=1, workers=1)  # 6 GB to compile
+    network = networks.nasnet(space, (9, 9, 3), 3, cells=4, filters=4, drop_path=0.2)
+    evaluator = evaluators.trained(network, data, batch_size=16, epochs=1, workers=1)  # 10 GB to compile
     keys = jax.random.split(jax.random.key(0), 10)
     _, measures = evaluator.evaluate(keys, evaluator.init(jax.random.key(1)), random_archs(space, 10))
     assert (measures["status"] == OK).all()
