@@ -2,6 +2,6 @@
 
 import sys
 
-from jaxnas.cli import main
+from jaxnas.commands.cli import main
 
 sys.exit(main())

@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas import config, environment, options, report, run, searching
+from jaxnas import config, report
+from jaxnas.commands import search as searching
+from jaxnas.config import options
 from jaxnas.errors import InputError, unknown
+from jaxnas.runs import environment, run
 
 HEAD, TAIL = 5, 5  # rows of a table that a notebook shows
 Section = str | dict[str, Any]  # a name, or a table as in TOML

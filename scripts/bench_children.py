@@ -114,7 +114,7 @@ class JaxnasSide:
     """Trains children through the evaluator that searches use."""
 
     def __init__(self, family: Family, options: argparse.Namespace, arrays: dict[str, np.ndarray]):
-        from jaxnas import environment
+        from jaxnas.runs import environment
 
         environment.prepare(cpu_devices=1, deterministic=False)
         import jax
@@ -122,7 +122,7 @@ class JaxnasSide:
         from jaxnas import networks, spaces
         from jaxnas.evaluators.trained import trained
         from jaxnas.networks import chain
-        from jaxnas.networks.convolution import resolve_lowering
+        from jaxnas.networks.ops.convolution import resolve_lowering
         from jaxnas.types import Dataset, Network, Split
 
         classes = tuple(map(str, range(options.outputs)))

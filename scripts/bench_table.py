@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnas import controllers, evaluators, loop, rewards, seeds, spaces
+from jaxnas import controllers, evaluators, loop, rewards, spaces
 from jaxnas.evaluators.table import read
+from jaxnas.runs import seeds
 
 RATE, PEER, COMPILE = {"free_logits": 280_000, "lstm": 0}, {"free_logits": 200, "lstm": 20}, 10
 T, A, UNITS = 6, 5, 100

@@ -25,9 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import networks, programs, spaces, training
+from jaxnas import networks, spaces, training
 from jaxnas.evaluators import trained
-from jaxnas.networks import convolution
+from jaxnas.networks.ops import convolution
+from jaxnas.training import programs
 from jaxnas.types import Dataset, Evaluator, Split
 
 

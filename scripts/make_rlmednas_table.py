@@ -19,7 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import config, data, environment, ledger, masks, progress, tasks, training
+from jaxnas import config, data, masks, training
+from jaxnas.commands import progress
+from jaxnas.runs import environment, ledger
+from jaxnas.training import task as tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "jaxnas" / "evaluators" / "tables" / "rlmednas_digits.csv"

@@ -17,9 +17,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxnas import config, controllers, ledger, loop
+from jaxnas import config, controllers, loop
 from jaxnas.report import svg
 from jaxnas.report.curves import rolling_mean
+from jaxnas.runs import ledger
 
 CONFIG = "configs/mock_nasnet.toml"
 OURS, SOURCE, RANDOM = "the configuration", "off policy, as its source", "random search"

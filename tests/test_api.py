@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import jaxnas
-from jaxnas import api, cli, progress
+from jaxnas import api
+from jaxnas.commands import cli, progress
 from jaxnas.errors import InputError
-from tests.test_cli import MOCK, PROMISED
+from tests.commands.test_cli import MOCK, PROMISED
 
 MOCKED = {"space": "blocks", "evaluator": {"name": "mock", "noise": 0.2}}
 REINFORCE = {"name": "reinforce", "batch_size": 4, "policy": "free_logits"}

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxnas import comparison, config
-from jaxnas.arguments import parser
+from jaxnas import config
+from jaxnas.commands import compare as comparison
+from jaxnas.commands.arguments import parser
 from jaxnas.errors import InputError
 from tests.test_scripts import load
 

@@ -8,8 +8,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from jaxnas.environment import cache_folder
 from jaxnas.errors import InputError
+from jaxnas.machine import cache_folder
 
 
 def root() -> Path:

@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import programs, tasks, training
+from jaxnas import training
 from jaxnas.errors import InputError
+from jaxnas.training import programs
+from jaxnas.training import task as tasks
 from jaxnas.types import (
     DIVERGED,
     NO_LEGAL_SHAPE,

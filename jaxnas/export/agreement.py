@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnas.files import write_atomic
+from jaxnas.runs.files import write_atomic
 
 LEAST = 0.999  # of the predictions
 SECONDS = 600

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import checkpoint, tasks
 from jaxnas.errors import InputError
 from jaxnas.export import source, to_onnx
+from jaxnas.runs import checkpoint
+from jaxnas.training import task as tasks
 from jaxnas.types import Dataset, Network, PyTree
 
 FORMAT = 1  # of the folder

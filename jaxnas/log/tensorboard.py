@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxnas import ledger
 from jaxnas.errors import InputError
 from jaxnas.report import drawing, pictures
+from jaxnas.runs import ledger
 
 FOLDER = "tensorboard"  # within the run's
 CELL = 16  # pixels a side of a probability in the image

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
-from jaxnas.networks import convolution, layers
-from jaxnas.networks.pooling import Pool, max_pool
+from jaxnas.networks import layers
+from jaxnas.networks.ops import convolution
+from jaxnas.networks.ops.pooling import Pool, max_pool
 from jaxnas.types import Network, PyTree
 
 

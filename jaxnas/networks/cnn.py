@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.networks import convolution, layers
+from jaxnas.networks import layers
 from jaxnas.networks.metaqnn import check_size
-from jaxnas.networks.pooling import Pool, max_pool
+from jaxnas.networks.ops import convolution
+from jaxnas.networks.ops.pooling import Pool, max_pool
 from jaxnas.spaces.cnn import Layer, read
 from jaxnas.types import Network, PyTree, Space
 

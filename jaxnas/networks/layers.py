@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnas.networks import convolution
-from jaxnas.networks.pooling import Pool
+from jaxnas.networks.ops import convolution
+from jaxnas.networks.ops.pooling import Pool
 from jaxnas.types import PyTree
 
 ACTIVATIONS = {"relu": nn.relu, "elu": nn.elu, "gelu": nn.gelu, "silu": nn.silu, "none": lambda x: x}

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
-from jaxnas.networks import convolution, layers
-from jaxnas.networks.depthwise import depthwise, mean_pool
-from jaxnas.networks.pooling import Pool, max_pool
+from jaxnas.networks import layers
+from jaxnas.networks.ops import convolution
+from jaxnas.networks.ops.depthwise import depthwise, mean_pool
+from jaxnas.networks.ops.pooling import Pool, max_pool
 from jaxnas.spaces.nasnet import Block, read
 from jaxnas.types import Network, PyTree, Space
 

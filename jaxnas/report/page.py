@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas import ledger
 from jaxnas.errors import InputError
 from jaxnas.networks import summary
 from jaxnas.report import cells, drawing, policy
 from jaxnas.report.curves import records, rolling_mean
 from jaxnas.report.plots import evenly
 from jaxnas.report.runs import Run, column, numbers, with_twins
+from jaxnas.runs import ledger
 from jaxnas.types import Network, Space
 
 LIMIT = 950_000  # bytes of a page

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import config, controllers, evaluators, loop, rewards, searching
+from jaxnas import config, controllers, evaluators, loop, rewards
+from jaxnas.commands import search as searching
 from jaxnas.controllers import distinct
 from jaxnas.errors import InputError
 from jaxnas.spaces import blocks

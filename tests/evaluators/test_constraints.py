@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import controllers, ledger, loop, rewards
+from jaxnas import controllers, loop, rewards
 from jaxnas.errors import InputError
 from jaxnas.evaluators import constrain, mock
+from jaxnas.runs import ledger
 from jaxnas.spaces import blocks
 from jaxnas.types import OK, REJECTED
 

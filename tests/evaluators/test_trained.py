@@ -13,10 +13,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnas import data, environment, networks, programs, tasks, training
+from jaxnas import data, machine, networks, training
 from jaxnas.errors import InputError
 from jaxnas.evaluators import trained
 from jaxnas.spaces import blocks
+from jaxnas.training import programs
+from jaxnas.training import task as tasks
 from jaxnas.types import DIVERGED, NO_LEGAL_SHAPE, OK, OUT_OF_MEMORY, REJECTED, Dataset, Split
 from tests.helpers import assert_close, assert_identical, dataset, differs
 
@@ -276,11 +278,11 @@ def test_programs_leave_room_for_other_memory_mappings(monkeypatch):
     evaluator = make(networks.blocks(space, (8, 8, 1), 3), epochs=1, workers=1, xla_level=0)
     arch = np.array([[i, 0, 0] for i in range(4)], np.int32)
     evaluator.evaluate(KEYS[:1], STATE, arch[:1])
-    room = environment.mappings() + 250  # for about one program more
-    monkeypatch.setattr(environment, "most_mappings", lambda: 2 * room)
+    room = machine.mappings() + 250  # for about one program more
+    monkeypatch.setattr(machine, "most_mappings", lambda: 2 * room)
     evaluator.evaluate(KEYS[:4], STATE, arch)
     assert evaluator.stats()["programs"] >= 4
-    assert 0 < environment.mappings() <= room
+    assert 0 < machine.mappings() <= room
 
 
 def test_other_errors_are_not_swallowed(monkeypatch):

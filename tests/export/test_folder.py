@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnas import config, data, environment, export, exporting, ledger, loop, run
+from jaxnas import config, data, export, loop
+from jaxnas.commands import export as exporting
 from jaxnas.errors import InputError
 from jaxnas.export import agreement, explain, predict
 from jaxnas.export.folder import PACKAGES, stablehlo
+from jaxnas.runs import environment, ledger, run
 
 TEXT = """
 [search]

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import checkpoint, networks, spaces, training
+from jaxnas import networks, spaces, training
 from jaxnas.export import source
 from jaxnas.networks.cnn import Structure as CnnStructure
 from jaxnas.networks.nasnet import Structure
+from jaxnas.runs import checkpoint
 from jaxnas.spaces.cnn import Layer
 from jaxnas.spaces.nasnet import COMBINE, OPERATIONS, Block
 from tests.helpers import SPACES, quick_jit, random_archs

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxnas import cli
+from jaxnas.commands import cli
 from jaxnas.errors import InputError
 from jaxnas.log import optuna as ours
 from tests.report.test_report import FOUR, make

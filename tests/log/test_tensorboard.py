@@ -4,9 +4,11 @@ import sys
 import numpy as np
 import pytest
 
-from jaxnas import cli, config, ledger
+from jaxnas import config
+from jaxnas.commands import cli
 from jaxnas.errors import InputError
 from jaxnas.log import tensorboard
+from jaxnas.runs import ledger
 from tests.report.test_report import FOUR, make
 
 CONFIG = '[search]\nlog = "tensorboard"\nbudget = 8\n[space]\nname = "blocks"\n'

@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnas import tasks, training
+from jaxnas import training
 from jaxnas.errors import InputError
 from jaxnas.networks import blocks as network
 from jaxnas.spaces import blocks as space
+from jaxnas.training import task as tasks
 from tests.helpers import assert_close
 
 RLMEDNAS = {

@@ -7,10 +7,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnas import tasks
 from jaxnas.errors import InputError
 from jaxnas.networks import chain
 from jaxnas.networks.chain import ChainStructure, Layer
+from jaxnas.training import task as tasks
 from tests.helpers import assert_close
 
 C53, C12, P22, P32, P53, GAP, FC = (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxnas.networks import layers
-from jaxnas.networks.pooling import Pool
+from jaxnas.networks.ops.pooling import Pool
 
 ROOT = jax.random.key(0)
 

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from jaxnas import report, watch
+from jaxnas import report
+from jaxnas.commands import watch
 from tests.report.test_report import FOUR, long, make
 
 FLAGS = (

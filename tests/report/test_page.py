@@ -6,10 +6,11 @@ import zlib
 import numpy as np
 import pytest
 
-from jaxnas import ledger, report
+from jaxnas import report
 from jaxnas.networks import blocks
 from jaxnas.report import cells, page, policy
 from jaxnas.report.page import Source
+from jaxnas.runs import ledger
 from tests.helpers import SPACES, chain
 from tests.report.test_report import FOUR, HEADER, long, make
 

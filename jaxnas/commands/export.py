@@ -1,0 +1,232 @@
+"""Any trial of a run as a folder that runs without jaxnas; its weights are regained by training it again.
+
+RUN/best/  the best trial, or RUN/exported/trial_000017/
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnas import config, export, loop, training
+from jaxnas.errors import InputError
+from jaxnas.runs import checkpoint, environment, ledger, run
+from jaxnas.runs.files import write_folder
+from jaxnas.training import task as tasks
+from jaxnas.types import OK, STATUS, Dataset, PyTree
+
+
+def recipe_of(settings: config.Config, dataset: Dataset, name: str) -> export.Recipe:
+    """How networks of a run of that name become folders."""
+    if hasattr(settings.network, "lowering"):
+        settings = dataclasses.replace(
+            settings, network=dataclasses.replace(settings.network, lowering="xla")
+        )
+    parts = config.build(settings, dataset=dataset)
+    assert parts.network is not None
+    kept = {name: getattr(settings.trainer, name) for name in ("mean", "std", "precision")}
+    table = config.to_table(settings)["data"]
+    return export.Recipe(
+        parts.network, trainer_of(settings, parts).forward, dataset, **kept, data=table, run=name
+    )
+
+
+def trainer_of(settings: config.Config, parts: config.Parts) -> training.Trainer:
+    """The trainer of a network alone, without its data."""
+    assert parts.network is not None and parts.dataset is not None
+    chosen = training.options_of(vars(settings.trainer))
+    return training.make(
+        parts.network, parts.dataset.task, None, len(parts.dataset.train.images), 0.0, **chosen
+    )
+
+
+class Keeper(NamedTuple):
+    """What makes best/ of a search, and checks it."""
+
+    keep: run.Keep | None  # what `run.execute` takes; None where nothing is trained
+    # a run's folder → as `export.check`, once its search has ended
+    check: Callable[[Path], tuple[bool, str] | None]
+
+
+def keeper(settings: config.Config, parts: config.Parts) -> Keeper:
+    """Of the searches of a run. A check that has been done, or of a folder without a network, gives None."""
+    if parts.dataset is None:
+        return Keeper(None, lambda folder: None)
+    dataset, made = parts.dataset, []
+
+    def keep(folder: Path, about: dict[str, Any], params: PyTree, outputs: Any) -> dict[str, bytes]:
+        made[:] = made or [recipe_of(settings, dataset, "")]
+        return export.files(made[0]._replace(run=folder.resolve().name), export.Child(about, params, outputs))
+
+    def check(folder: Path) -> tuple[bool, str] | None:
+        try:
+            metrics = json.loads((folder / "best" / "metrics.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        if metrics.get("agreement") is not None:
+            return None
+        return export.check(folder / "best", dataset.validation.images, dataset.task)
+
+    return Keeper(keep, check)
+
+
+def execute(
+    folder: Path, settings: config.Config, trial: int | None, out: Path | None = None, onnx: bool = False
+) -> tuple[Path, bool, str]:
+    """Write a trial of the run in `folder` as a folder: its path, whether it agrees, what a person is told.
+
+    Without a `trial` it is the best one; with `onnx` model.onnx is written too.
+
+    Raises:
+      InputError: the run trains nothing, has no such trial, or the trial failed; `out` holds other files; or,
+        where neither machine nor versions changed, it was trained again with another result; or as
+        `export.files`.
+    """
+    if settings.trainer is None:
+        raise InputError(
+            f"export: the run's evaluator {settings.evaluator.name!r} trains no networks; "
+            "give a run whose evaluator is trained"
+        )
+    best = folder / "best" if trial is None else folder / "exported" / f"trial_{trial:06}"
+    path = out or best
+    _check_free(path)
+    rows = ledger.read(folder / "trials.csv")
+    row = row_of(folder, rows, trial)
+    again = dataclasses.replace(
+        settings,
+        search=dataclasses.replace(settings.search, duplicates="train"),
+        constraints=config.Constraints(),
+    )
+    parts = config.build(again)
+    assert parts.dataset is not None
+    child = regain(folder, settings, parts, rows, row)
+    files = export.files(recipe_of(settings, parts.dataset, folder.resolve().name), child, onnx)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_folder(path, files)
+    except OSError as error:
+        raise InputError(f"--out: cannot write {path}: {error.strerror}") from None
+    agrees, said = export.check(path, parts.dataset.validation.images, parts.dataset.task)
+    return path, agrees, said
+
+
+def _check_free(path: Path) -> None:
+    """Raise an InputError if writing `path` would take away what is not an exported network's."""
+    foreign = [path.name] if path.is_file() else []
+    if path.is_dir():
+        foreign = sorted(each.name for each in path.iterdir() if each.name not in export.FILES)
+    if foreign:
+        raise InputError(
+            f"--out: {path} holds {foreign[0]!r}, which is no file of an exported network; give a new folder"
+        )
+
+
+def retrained(
+    folder: Path, settings: config.Config, dataset: Dataset, rows: list[dict[str, str]]
+) -> tuple[bool, str] | None:
+    """best/ of a retraining in `folder`: the first network of its `rows`; None if it has no weights.
+
+    Returns whether it agrees with what jaxnas predicts, and what a person is told.
+    """
+    row = next((row for row in rows if row["trial"] and row["status"] == "ok"), None)
+    if row is None:
+        return None
+    parts = config.build(settings, dataset=dataset)
+    network, trainer = parts.network, trainer_of(settings, parts)
+    assert network is not None
+    arch = parts.space.parse(row["architecture"])
+    structure, knobs = network.plan(arch)
+    like = jax.eval_shape(lambda key: network.init(key, structure, knobs), jax.random.key(0))
+    params = checkpoint.from_safetensors(folder / row["name"] / "weights.safetensors", like)
+    images = jax.numpy.asarray(dataset.validation.images)
+    predict = jax.jit(lambda params, x: trainer.predict(structure, {"network": knobs}, params, x))
+    names = tasks.NAMES[dataset.task]
+    measured = {name: row[f"validation_{name}"] for name in names} | {"params": row["params"]}
+    about = _about(parts, row, row["searched_reward"], {k: v for k, v in measured.items() if v})
+    tested = {name: float(row[f"test_{name}"]) for name in names if row[f"test_{name}"]}
+    child = export.Child(about, params, np.asarray(predict(params, images)), tested)
+    name = f"{folder.resolve().parent.name}/{folder.name}"
+    write_folder(folder / "best", export.files(recipe_of(settings, dataset, name), child))
+    return export.check(folder / "best", dataset.validation.images, dataset.task)
+
+
+def _about(parts: config.Parts, row: dict[str, str], reward: str, measures: dict[str, Any]) -> dict[str, Any]:
+    """What `export.Child` says of the trial in a row."""
+    arch = parts.space.parse(row["architecture"])
+    return {
+        "trial": int(row["trial"]),
+        "space": parts.space.name,
+        "architecture": row["architecture"],
+        "arch": arch.tolist(),
+        "decisions": parts.space.decode(arch),
+        "reward": float(reward),
+        "measures": {name: float(value) for name, value in measures.items()},
+    }
+
+
+def row_of(folder: Path, rows: list[dict[str, str]], trial: int | None) -> dict[str, str]:
+    """The row of a trial, or of the best one."""
+    if trial is None:
+        scored = [row for row in rows if row["status"] == "ok" and row["reward"]]
+        if not scored:
+            raise InputError(f"export: {ledger.without_success(rows, folder)}")
+        return max(scored, key=lambda row: float(row["reward"]))
+    if not 0 <= trial < len(rows):
+        raise InputError(f"--trial: got {trial}; {folder} has trials 0 to {len(rows) - 1}")
+    row = rows[trial]
+    if row["status"] != "ok":
+        raise InputError(f"--trial: {trial} has no weights: {row['reason']}")
+    return row
+
+
+def trained_as(rows: list[dict[str, str]], row: dict[str, str]) -> int:
+    """The trial whose training gave a row its measures: an earlier one, where the result was reused."""
+    if float(row.get("reused") or 0) == 0:
+        return int(row["trial"])
+    earlier = [
+        int(other["trial"])
+        for other in rows[: int(row["trial"])]
+        if other["architecture"] == row["architecture"]
+        and other["status"] == "ok"
+        and float(other["reused"]) == 0
+    ]
+    return earlier[-1]
+
+
+def regain(
+    folder: Path,
+    settings: config.Config,
+    parts: config.Parts,
+    rows: list[dict[str, str]],
+    row: dict[str, str],
+) -> export.Child:
+    """The child of a row, trained again from its key.
+
+    Raises:
+      InputError: it does not come out as recorded though neither machine nor versions changed.
+    """
+    search = loop.make(*parts[:5])
+    state = search.init(jax.random.key(settings.search.seed))
+    arch = parts.space.parse(row["architecture"])
+    key = loop.key_of_trial(state, trained_as(rows, row))
+    _, measured = parts.evaluator.evaluate(key[None], state.evaluator, arch[None])
+    status = int(measured["status"][0])
+    names = [name for name in parts.evaluator.measures if row.get(name)]
+    different = [name for name in names if ledger.number(measured[name][0]) != row[name]]
+    if status != OK or different:
+        what = STATUS[status][1] or ", ".join(
+            f"{name} is {ledger.number(measured[name][0])}, was {row[name]}" for name in different
+        )
+        changed = environment.changes(folder)
+        told = f"{folder}: trial {row['trial']}, trained again, is another: {what}"
+        if status != OK or (jax.default_backend() == "cpu" and not changed):
+            raise InputError(f"{told}; was its configuration, its data or the machine changed?")
+        print(f"jaxnas: {told} ({', '.join(changed) or 'not on a CPU'})")
+    weights, outputs = parts.evaluator.weights, parts.evaluator.outputs
+    assert weights is not None and outputs is not None
+    about = _about(parts, row, row["reward"], {k: measured[k][0] for k in parts.evaluator.measures})
+    return export.Child(about, weights(state.evaluator, 0), outputs(state.evaluator, 0))

@@ -1,0 +1,277 @@
+"""The best architectures of a run, trained for longer and measured once on the test split.
+
+    RUN/retrained/ (or RUN/final/)  config.toml  results.csv  ensemble.csv  confusion.csv
+    RUN/retrained/trial_000017/     weights.safetensors  outputs.csv (on the test images)
+
+With overrides the same architectures become other networks or see other data, in a folder of its own,
+RUN/retrained-NAME: cells that were searched on a part of the images make a deeper network on all of them.
+A hand-designed network is trained beside them by the same rules.
+"""
+
+import csv
+import dataclasses
+import functools
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas import config, machine, training
+from jaxnas.errors import InputError
+from jaxnas.evaluators import trained
+from jaxnas.networks import chain
+from jaxnas.runs import checkpoint, ledger
+from jaxnas.training import task as tasks
+from jaxnas.types import STATUS, Dataset, Network, Split
+
+ROOT = 0x2E72A1  # folded into a search's seed: no trial has these keys
+PATIENCE = 5  # epochs, where the search had none
+ENSEMBLE = 5  # networks
+BASELINE = (
+    chain.Layer("conv", 32, 3), chain.Layer("pool", 0, 2, 2),
+    chain.Layer("conv", 64, 3), chain.Layer("pool", 0, 2, 2), chain.Layer("dense", 128),
+)  # fmt: skip
+OVERRIDDEN = ("network", "data", "trainer")
+BASELINE_NOTATION = "C(32,3,1) - P(2,2) - C(64,3,1) - P(2,2) - FC(128) - SM()"
+
+
+class Candidate(NamedTuple):
+    """What is trained: a network of the run's space, or the hand-designed one."""
+
+    name: str  # of its folder
+    trial: int  # −1 for the hand-designed one
+    architecture: str
+    arch: np.ndarray
+    searched: str  # its reward in the search
+
+
+def candidates(rows: list[dict[str, str]], space: Any, top: int) -> list[Candidate]:
+    """The `top` distinct architectures of the highest reward, the first trial of each; then the baseline."""
+    scored = [row for row in rows if row["status"] == "ok" and row["reward"]]
+    scored.sort(key=lambda row: -float(row["reward"]))  # stable: of equals the first trial
+    chosen: dict[str, dict[str, str]] = {}
+    for row in scored:
+        if len(chosen) < top:
+            chosen.setdefault(row["architecture"], row)
+    found = [
+        Candidate(f"trial_{int(row['trial']):06}", int(row["trial"]), text, space.parse(text), row["reward"])
+        for text, row in chosen.items()
+    ]
+    return [*found, Candidate("baseline", -1, BASELINE_NOTATION, np.zeros(1, np.int32), "")]
+
+
+def settings_of(
+    settings: config.Config, final: bool, epochs: int | None, overrides: Sequence[str] = ()
+) -> config.Config:
+    """The run's configuration with the trainer that its best architectures are trained by.
+
+    Twice the epochs, with early stopping and the best epoch's weights; `final` trains all of them instead,
+    for there is no validation split to stop by. Overrides of the sections `OVERRIDDEN` come on top.
+
+    Raises:
+      InputError: the run trains no networks, the number of epochs is below 1, or a wrong override.
+    """
+    if settings.trainer is None:
+        raise InputError(
+            f"retrain: the run's evaluator {settings.evaluator.name!r} trains no networks; "
+            "give a run whose evaluator is trained"
+        )
+    if epochs is not None and epochs < 1:
+        raise InputError(f"--epochs: got {epochs}; it takes 1 or more")
+    rules = (
+        {"patience": 0, "weights": "last"}
+        if final
+        else {"patience": settings.trainer.patience or PATIENCE, "weights": "best"}
+    )
+    trainer = dataclasses.replace(
+        settings.trainer, epochs=epochs or 2 * settings.trainer.epochs, repeats=1, best_of=0, **rules
+    )
+    settings = dataclasses.replace(
+        settings,
+        trainer=trainer,
+        search=dataclasses.replace(settings.search, duplicates="train"),
+        constraints=config.Constraints(),
+    )
+    return config.override(settings, overrides, OVERRIDDEN)
+
+
+def execute(
+    folder: Path,
+    settings: config.Config,  # of `settings_of`
+    dataset: Dataset,
+    rows: list[dict[str, str]],  # the run's trials
+    top: int,
+    *,
+    final: bool = False,
+    name: str = "",
+    watch: Callable[[int], None] = lambda _: None,
+) -> tuple[Path, list[dict[str, str]]]:
+    """Train the best architectures and measure them: the folder, and the rows of its results.csv, best first.
+
+    With `final` the validation images are trained on too; a `name` tells the folders of several retrainings
+    apart. An architecture that is done is not trained again,
+    so that the work can be interrupted; `watch` is told how many are done.
+
+    Raises:
+      InputError: no test split, no trial that succeeded, or a folder that was made with other settings.
+    """
+    test = dataset.test
+    if test is None:
+        raise InputError("retrain: the data have no test split; set data.test_fraction above 0")
+    seen = _with_validation(dataset) if final else dataset
+    parts = config.build(settings, dataset=seen)
+    assert parts.network is not None
+    wanted = candidates(rows, parts.space, top)
+    if len(wanted) == 1:
+        raise InputError(f"retrain: {ledger.without_success(rows, folder)}")
+    text = config.dump(settings)
+    folder = folder / ("final" if final else "retrained")
+    folder = folder.with_name(f"{folder.name}-{name}") if name else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "config.toml").exists() and (folder / "config.toml").read_text("utf-8") != text:
+        raise InputError(f"{folder}: was made with other settings; delete it, repeat those, or give a --name")
+    ledger.write_atomic(folder / "config.toml", text.encode())
+    done = {row["name"]: row for row in ledger.read(folder / "results.csv")}
+    at_once = machine.cores() if jax.default_backend() == "cpu" else len(wanted)
+    for network, group in ((parts.network, wanted[:-1]), (_baseline(dataset), wanted[-1:])):
+        train = _trainer(network, seen._replace(test=test), settings, final)
+        group = [each for each in group if each.name not in done]
+        for start in range(0, len(group), at_once):
+            for each, row, weights, outputs in train(group[start : start + at_once]):
+                if weights is not None:
+                    (folder / each.name).mkdir(exist_ok=True)
+                    content = checkpoint.to_safetensors(weights, {"architecture": each.architecture})
+                    ledger.write_atomic(folder / each.name / "weights.safetensors", content)
+                    _write_csv(folder / each.name / "outputs.csv", outputs.tolist())
+                done[each.name] = {name: str(value) for name, value in row.items()}
+                # Last: a row says that the rest is there.
+                _write_csv(folder / "results.csv", [list(row), *(list(r.values()) for r in done.values())])
+                watch(sum(each.name in done for each in wanted))
+    found = [done[each.name] for each in wanted]
+    measure = tasks.NAMES[dataset.task][0]
+    if not final:  # by validation, of a regression the least error; else in the order of the search
+        sign = 1 if measure == "mae" else -1
+        found[:-1] = sorted(
+            found[:-1],
+            key=lambda row: (row["status"] != "ok", sign * float(row[f"validation_{measure}"] or 0)),
+        )
+    _compare(folder, dataset, test.labels, [row["name"] for row in found[:-1] if row["status"] == "ok"])
+    return folder, found
+
+
+def _trainer(
+    network: Network, dataset: Dataset, settings: config.Config, final: bool
+) -> Callable[..., list[tuple]]:
+    """A function of candidates → (candidate, its row, weights or None, test outputs [N, O]) of each."""
+    test, names = dataset.test, tasks.NAMES[dataset.task]
+    assert test is not None
+    options = vars(settings.trainer)
+    chosen = training.options_of(options)
+    evaluator = trained(network, dataset._replace(test=None), **options)
+    trainer = training.make(network, dataset.task, None, len(dataset.train.images), 0.0, **chosen)
+    images = jnp.asarray(test.images)
+    weights_of = evaluator.weights
+    assert weights_of is not None
+    root = jax.random.fold_in(jax.random.key(settings.search.seed), ROOT)
+    state = evaluator.init(root)
+
+    def outputs_of(arch: np.ndarray, params: Any) -> np.ndarray:
+        structure, knobs = network.plan(arch)
+        predict = jax.jit(functools.partial(trainer.predict, structure))
+        return np.asarray(predict({"network": knobs, **trainer.rates}, params, images))
+
+    def train(group: list[Candidate]) -> list[tuple]:
+        keys = jnp.stack([jax.random.fold_in(root, each.trial + 1) for each in group])
+        _, measured = evaluator.evaluate(keys, state, np.stack([each.arch for each in group]))
+        found = []
+        for lane, each in enumerate(group):
+            weights = weights_of(state, lane)
+            outputs = None if weights is None else outputs_of(each.arch, weights)
+            tested = dict.fromkeys(names, np.nan)
+            if outputs is not None:
+                tested = tasks.measures(dataset.task, outputs, test.labels)
+            status, reason = STATUS[int(measured["status"][lane])]
+            row = {
+                "name": each.name,
+                "trial": each.trial if each.trial >= 0 else "",
+                "architecture": each.architecture,
+                "params": ledger.number(measured["params"][lane]),
+                "epochs": ledger.number(measured["epochs"][lane]),
+                "searched_reward": each.searched,
+                **{  # of what it trained on it would say nothing
+                    f"validation_{name}": "" if final else ledger.number(measured[name][lane])
+                    for name in names
+                },
+                **{f"test_{name}": ledger.number(tested[name]) for name in names},
+                "status": status,
+                "reason": reason,
+            }
+            found.append((each, row, weights, outputs))
+        return found
+
+    return train
+
+
+def _compare(folder: Path, dataset: Dataset, labels: np.ndarray, names: list[str]) -> None:
+    """ensemble.csv: the mean of the first networks' probabilities; confusion.csv: the first network alone."""
+    if not names:
+        return
+    outputs = [np.loadtxt(folder / n / "outputs.csv", delimiter=",", ndmin=2) for n in names[:ENSEMBLE]]
+    mean = _mean(dataset.task, np.stack(outputs))
+    measured = tasks.measures(dataset.task, mean, labels)
+    _write_csv(
+        folder / "ensemble.csv",
+        [
+            ["networks", *(f"test_{name}" for name in measured)],
+            [" ".join(names[:ENSEMBLE]), *map(ledger.number, measured.values())],
+        ],
+    )
+    if dataset.task in ("multiclass", "binary"):
+        predicted = (
+            outputs[0].argmax(1) if dataset.task == "multiclass" else (outputs[0][:, 0] > 0).astype(int)
+        )
+        table = np.zeros((len(dataset.classes),) * 2, int)
+        np.add.at(table, (labels, predicted), 1)
+        rows = [[name, *row] for name, row in zip(dataset.classes, table.tolist(), strict=True)]
+        _write_csv(folder / "confusion.csv", [["true \\ predicted", *dataset.classes], *rows])
+
+
+def _mean(task: str, outputs: np.ndarray) -> np.ndarray:  # [networks, N, O] → [N, O]
+    """Outputs whose probabilities are the mean of the networks' probabilities."""
+    from scipy import special
+
+    if task == "regression":
+        return outputs.mean(axis=0)
+    if task == "multiclass":
+        return np.log(special.softmax(outputs, axis=-1).mean(axis=0).clip(1e-300))
+    return np.asarray(special.logit(special.expit(outputs).mean(axis=0).clip(1e-15, 1 - 1e-15)))
+
+
+def _with_validation(dataset: Dataset) -> Dataset:
+    """Trained on the validation images too; they remain what a child's first epoch is compared on."""
+    parts = zip(dataset.train, dataset.validation, strict=True)
+    return dataset._replace(train=Split(*(np.concatenate(both) for both in parts)))
+
+
+def _baseline(dataset: Dataset) -> Network:
+    """A network such as one writes by hand: two convolutions with pooling, one dense layer, dropout."""
+    structure = chain.ChainStructure(
+        dataset.train.images.shape[1:], BASELINE, dataset.num_outputs, dropout=(len(BASELINE) - 1,)
+    )
+
+    def plan(arch: Any) -> tuple[chain.ChainStructure, Any]:
+        del arch
+        chain.shapes(structure)
+        return structure, {"dropout": np.array([0.5], np.float32)}
+
+    return chain.network(plan, "auto")
+
+
+def _write_csv(path: Path, rows: list[list[Any]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    ledger.write_atomic(path, text.getvalue().encode())

@@ -1,0 +1,173 @@
+"""The ledgers of a run: CSV files of trials, rounds, timings and costs, append-only and cut on resume.
+
+Rows are written before the checkpoint that counts them, and cut back to it when the run goes on, so the
+files of an interrupted run end up those of an uninterrupted one.
+"""
+
+import csv
+import io
+import itertools
+import os
+import zipfile
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnas.loop import Record
+from jaxnas.runs.files import write_atomic
+from jaxnas.types import STATUS, Space
+
+
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add rows to a CSV file, flushed to disk; the first row of a new file gives its header."""
+    if not rows:
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    if not path.exists() or path.stat().st_size == 0:
+        writer.writeheader()
+    writer.writerows(rows)
+    with open(path, "ab") as file:
+        file.write(text.getvalue().encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file up to the first that is not whole; none if there is no such file."""
+    try:
+        whole = path.read_bytes()
+        text = whole[: whole.rfind(b"\n") + 1].decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    return list(itertools.takewhile(lambda row: None not in row and None not in row.values(), rows))
+
+
+def without_success(rows: list[dict[str, str]], folder: Path) -> str:
+    """What a person is told of a run none of whose trials, the `rows`, has succeeded."""
+    if not rows:
+        return f"{folder} has no trial yet; `jaxnas resume {folder}` goes on"
+    return f"no trial of {folder} succeeded; see the reasons in trials.csv"
+
+
+def count(path: Path, column: str) -> int:
+    """How many rows a CSV file has in whose `column` there is 0, 1, 2, … without a gap."""
+    rows = read(path)
+    return next((i for i, row in enumerate(rows) if row.get(column) != str(i)), len(rows))
+
+
+def cut(path: Path, column: str, end: int) -> None:
+    """Drop the rows at the end whose `column` is not below `end`, and what is not a whole row."""
+    if not path.exists():
+        return
+    whole = path.read_bytes()
+    header, *lines = whole[: whole.rfind(b"\n") + 1].splitlines(keepends=True) or [b""]
+    columns = header.decode(errors="replace").strip().split(",")
+
+    def is_below(line: bytes) -> bool:
+        try:
+            return int(next(csv.reader([line.decode()]))[columns.index(column)]) < end
+        except (ValueError, IndexError, csv.Error):
+            return False
+
+    while lines and not is_below(lines[-1]):
+        lines.pop()
+    kept = b"".join([header, *lines])
+    if not lines:
+        path.unlink()
+    elif kept != whole:
+        write_atomic(path, kept)
+
+
+def trial_rows(
+    space: Space, record: Record, batch_size: int, costs: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """One round's rows of trials.csv, without `costs`; `record` holds numpy arrays of one round, [B, ...]."""
+    rows = []
+    for lane, arch in enumerate(record.arch):
+        trial = int(record.round) * batch_size + lane
+        status, reason = STATUS[int(record.measures["status"][lane])]
+        measures = {m: number(v[lane]) for m, v in record.measures.items() if m not in ("status", *costs)}
+        if status == "ok" and np.isnan(record.reward[lane]):
+            status, reason = "failed", "the reward is not finite"
+        rows.append(
+            {
+                "trial": trial,
+                "round": int(record.round),
+                **space.decode(arch),
+                "architecture": space.describe(arch),
+                **measures,
+                "reward": number(record.reward[lane]),
+                "status": status,
+                "reason": reason,
+            }
+        )
+    return rows
+
+
+def cost_rows(record: Record, batch_size: int, costs: Collection[str]) -> list[dict[str, Any]]:
+    """One round's rows of costs.csv."""
+    first = int(record.round) * batch_size
+    return [
+        {"trial": first + lane, "round": int(record.round)}
+        | {name: number(record.measures[name][lane]) for name in costs}
+        for lane in range(len(record.arch))
+    ]
+
+
+def round_row(record: Record, batch_size: int) -> dict[str, Any]:
+    """One round's row of rounds.csv."""
+    reward = np.asarray(record.reward)
+    mean = np.nanmean(reward) if np.isfinite(reward).any() else np.nan
+    return {
+        "round": int(record.round),
+        "trials": (int(record.round) + 1) * batch_size,
+        "mean_reward": number(mean),
+        "best_reward": number(record.best_reward),
+        **{name: number(value) for name, value in record.metrics.items()},
+    }
+
+
+def number(value: Any) -> str:
+    """The shortest decimal that reads back as the same float32; empty where there is none."""
+    value = np.float32(value)
+    return np.format_float_positional(value, unique=True, trim="-") if np.isfinite(value) else ""
+
+
+def is_policy_round(round: int) -> bool:
+    """Whether the policy is kept before this round: about 90 times in every tenfold of rounds."""
+    return round % 10 ** max(0, len(str(round)) - 2) == 0
+
+
+def save_policy(path: Path, snapshots: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Write policy.npz: round [K], greedy [K, T], probabilities [K, T, A] (float16)."""
+    rounds = sorted(snapshots)
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        round=np.array(rounds, np.int32),
+        greedy=np.array([snapshots[r][0] for r in rounds], np.int32),
+        probabilities=np.array([snapshots[r][1] for r in rounds], np.float16),
+    )
+    write_atomic(path, content.getvalue())
+
+
+def load_policy(path: Path) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """The snapshots of policy.npz; none if there is no such file, or it is damaged."""
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            rounds, greedy, probabilities = file["round"], file["greedy"], file["probabilities"]
+    except (OSError, ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return {}
+    return {int(r): (greedy[i], probabilities[i]) for i, r in enumerate(rounds)}
+
+
+def rounds_of(records: Record) -> Iterable[Record]:
+    """The rounds of stacked records [R, ...], one by one."""
+    for r in range(len(records.round)):
+        yield jax.tree.map(lambda rows, r=r: rows[r], records)
