@@ -46,14 +46,16 @@ class Network(NamedTuple):
 
     plan: Callable  # host: arch [T] → (Structure, Knobs); an InputError where no network is possible
     init: Callable  # (key, Structure, Knobs) → params
-    apply: Callable  # (params, Structure, Knobs, images float32 [N,H,W,C], key or None) → [N, outputs]
+    apply: Callable  # (params, Structure, Knobs, inputs float32 [N, ...], key or None) → [N, outputs]
     # Padding, where the network can: structures that differ in width then share a program.
     widen: Callable | None = None  # host: Structure → ever wider Structures
     pad: Callable | None = None  # host: (Structure, Knobs) → Knobs of that child in a wider Structure
     crop: Callable | None = None  # host: (params of the wider one, Structure) → params
     # Statistics that training collects and nothing optimizes: params["statistics"].
     train: Callable | None = None  # as apply, with a key → (outputs, the new statistics)
-    recipe: Callable | None = None  # host: arch → {option of the trainer: what the architecture decides}
+    trainer_options: Callable | None = (
+        None  # host: arch → {option of the trainer: what arch decides it to be}
+    )
 
 
 class Proposal(NamedTuple):
@@ -91,14 +93,14 @@ class Evaluator(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Images and their labels."""
+    """Inputs and their labels."""
 
-    images: np.ndarray  # uint8 [N, H, W, C]
+    inputs: np.ndarray  # [N, ...]; images are uint8 [N, H, W, C]
     labels: np.ndarray  # int32 [N] (multiclass, binary); float32 [N, outputs] (multi_label, regression)
 
 
 class Dataset(NamedTuple):
-    """Images with fixed splits. A search sees `train` and `validation` alone."""
+    """Inputs with fixed splits. A search sees `train` and `validation` alone."""
 
     name: str
     task: str  # one of TASKS
@@ -107,6 +109,7 @@ class Dataset(NamedTuple):
     test: Split | None
     classes: tuple[str, ...]  # names of the classes, labels or targets
     class_weights: np.ndarray | None  # float32 [classes], weights of the training loss
+    kind: str = "image"  # what one input is; some parts of jaxnas take images alone
 
     @property
     def num_outputs(self) -> int:

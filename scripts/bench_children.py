@@ -407,7 +407,7 @@ def prepare_data(family: Family, options: argparse.Namespace, folder: Path) -> i
         from jaxnas import data
 
         dataset = data.load(options.source)
-        if dataset.task != "multiclass" or dataset.train.images.shape[1:] != family.image_shape:
+        if dataset.task != "multiclass" or dataset.train.inputs.shape[1:] != family.image_shape:
             raise SystemExit(
                 f"--source: family {options.family} takes classes of images {family.image_shape}"
             )

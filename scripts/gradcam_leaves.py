@@ -48,12 +48,12 @@ def with_masks(settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         raise SystemExit(f"data.source: got {settings['source']!r}; it takes 'leaves'")
     dataset = data.load(**settings)
     drawn, labels, masks = leaves.generate(leaves.OPTIONS["count"], leaves.OPTIONS["size"])
-    size, index = dataset.validation.images.shape[1], np.flatnonzero(labels == LEAF)
+    size, index = dataset.validation.inputs.shape[1], np.flatnonzero(labels == LEAF)
     drawn = arrays.render("leaves", arrays.Part(drawn, labels), index, size, "auto")
     shown = np.where(masks, np.uint8(255), np.uint8(0))[..., None]
     masks = arrays.render("masks", arrays.Part(shown, labels), index, size, "auto")[..., 0] > 127
     number = {image.tobytes(): i for i, image in enumerate(drawn)}
-    images = dataset.validation.images[dataset.validation.labels == LEAF]
+    images = dataset.validation.inputs[dataset.validation.labels == LEAF]
     return images, masks[[number[image.tobytes()] for image in images]]
 
 

@@ -41,14 +41,14 @@ def measured(parts: config.Parts, settings: config.Config, archs: np.ndarray, se
     recipe = {
         k: v for k, v in vars(settings.trainer).items() if k in inspect.signature(training.make).parameters
     }
-    size = len(parts.dataset.train.images)
+    size = len(parts.dataset.train.inputs)
     trainer = training.make(parts.network, parts.dataset.task, None, size, 0.0, **recipe)
     rows = []
     for lane, arch in enumerate(archs):
         structure, knobs = parts.network.plan(arch)
         predict = jax.jit(functools.partial(trainer.predict, structure))
         weights = parts.evaluator.weights(state, lane)
-        outputs = predict({"network": knobs, **trainer.rates}, weights, jnp.asarray(test.images))
+        outputs = predict({"network": knobs, **trainer.rates}, weights, jnp.asarray(test.inputs))
         accuracy = tasks.measures(parts.dataset.task, np.asarray(outputs), test.labels)["accuracy"]
         row = {name: ledger.number(found[name][lane]) for name in parts.evaluator.measures}
         rows.append(

@@ -20,7 +20,7 @@ from jaxnas.training import task as tasks
 from jaxnas.types import OK, STATUS, Dataset, PyTree
 
 
-def recipe_of(settings: config.Config, dataset: Dataset, name: str) -> export.Recipe:
+def origin_of(settings: config.Config, dataset: Dataset, name: str) -> export.Origin:
     """How networks of a run of that name become folders."""
     if hasattr(settings.network, "lowering"):
         settings = dataclasses.replace(
@@ -30,7 +30,7 @@ def recipe_of(settings: config.Config, dataset: Dataset, name: str) -> export.Re
     assert parts.network is not None
     kept = {name: getattr(settings.trainer, name) for name in ("mean", "std", "precision")}
     table = config.to_table(settings)["data"]
-    return export.Recipe(
+    return export.Origin(
         parts.network, trainer_of(settings, parts).forward, dataset, **kept, data=table, run=name
     )
 
@@ -40,7 +40,7 @@ def trainer_of(settings: config.Config, parts: config.Parts) -> training.Trainer
     assert parts.network is not None and parts.dataset is not None
     chosen = training.options_of(vars(settings.trainer))
     return training.make(
-        parts.network, parts.dataset.task, None, len(parts.dataset.train.images), 0.0, **chosen
+        parts.network, parts.dataset.task, None, len(parts.dataset.train.inputs), 0.0, **chosen
     )
 
 
@@ -59,7 +59,7 @@ def keeper(settings: config.Config, parts: config.Parts) -> Keeper:
     dataset, made = parts.dataset, []
 
     def keep(folder: Path, about: dict[str, Any], params: PyTree, outputs: Any) -> dict[str, bytes]:
-        made[:] = made or [recipe_of(settings, dataset, "")]
+        made[:] = made or [origin_of(settings, dataset, "")]
         return export.files(made[0]._replace(run=folder.resolve().name), export.Child(about, params, outputs))
 
     def check(folder: Path) -> tuple[bool, str] | None:
@@ -69,7 +69,7 @@ def keeper(settings: config.Config, parts: config.Parts) -> Keeper:
             return None
         if metrics.get("agreement") is not None:
             return None
-        return export.check(folder / "best", dataset.validation.images, dataset.task)
+        return export.check(folder / "best", dataset.validation.inputs, dataset.task)
 
     return Keeper(keep, check)
 
@@ -104,13 +104,13 @@ def execute(
     parts = config.build(again)
     assert parts.dataset is not None
     child = regain(folder, settings, parts, rows, row)
-    files = export.files(recipe_of(settings, parts.dataset, folder.resolve().name), child, onnx)
+    files = export.files(origin_of(settings, parts.dataset, folder.resolve().name), child, onnx)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_folder(path, files)
     except OSError as error:
         raise InputError(f"--out: cannot write {path}: {error.strerror}") from None
-    agrees, said = export.check(path, parts.dataset.validation.images, parts.dataset.task)
+    agrees, said = export.check(path, parts.dataset.validation.inputs, parts.dataset.task)
     return path, agrees, said
 
 
@@ -142,7 +142,7 @@ def retrained(
     structure, knobs = network.plan(arch)
     like = jax.eval_shape(lambda key: network.init(key, structure, knobs), jax.random.key(0))
     params = checkpoint.from_safetensors(folder / row["name"] / "weights.safetensors", like)
-    images = jax.numpy.asarray(dataset.validation.images)
+    images = jax.numpy.asarray(dataset.validation.inputs)
     predict = jax.jit(lambda params, x: trainer.predict(structure, {"network": knobs}, params, x))
     names = tasks.NAMES[dataset.task]
     measured = {name: row[f"validation_{name}"] for name in names} | {"params": row["params"]}
@@ -150,8 +150,8 @@ def retrained(
     tested = {name: float(row[f"test_{name}"]) for name in names if row[f"test_{name}"]}
     child = export.Child(about, params, np.asarray(predict(params, images)), tested)
     name = f"{folder.resolve().parent.name}/{folder.name}"
-    write_folder(folder / "best", export.files(recipe_of(settings, dataset, name), child))
-    return export.check(folder / "best", dataset.validation.images, dataset.task)
+    write_folder(folder / "best", export.files(origin_of(settings, dataset, name), child))
+    return export.check(folder / "best", dataset.validation.inputs, dataset.task)
 
 
 def _about(parts: config.Parts, row: dict[str, str], reward: str, measures: dict[str, Any]) -> dict[str, Any]:

@@ -296,7 +296,7 @@ def preview(settings: Any) -> None:
     each = (time.perf_counter() - began) / sampled * steps
     trials = settings.search.budget * settings.search.seeds * (2 if settings.search.twin else 1)
     if parts.dataset is not None:
-        megabytes = sum(s.images.nbytes for s in (parts.dataset.train, parts.dataset.validation)) / 2**20
+        megabytes = sum(s.inputs.nbytes for s in (parts.dataset.train, parts.dataset.validation)) / 2**20
         peak = (probe.stats()["peak_bytes"] if probe.stats else 0) / 2**20
         console.print(f"memory: {megabytes:.0f} MB of images, about {peak:.0f} MB a program")
     console.print(
@@ -314,10 +314,10 @@ def _small(parts: Any, settings: Any) -> tuple[Any, float]:
     from jaxnas.evaluators import trained
 
     train, validation = parts.dataset.train, parts.dataset.validation
-    rows = min(len(train.images), 2 * settings.trainer.batch_size)
+    rows = min(len(train.inputs), 2 * settings.trainer.batch_size)
     dataset = parts.dataset._replace(
-        train=Split(train.images[:rows], train.labels[:rows]),
-        validation=Split(validation.images[:1], validation.labels[:1]),
+        train=Split(train.inputs[:rows], train.labels[:rows]),
+        validation=Split(validation.inputs[:1], validation.labels[:1]),
         test=None,
     )
     options: dict[str, Any] = dataclasses.asdict(settings.trainer) | {
@@ -327,7 +327,7 @@ def _small(parts: Any, settings: Any) -> tuple[Any, float]:
         "repeats": 1,
     }
     # Prediction costs about a third of a training step an image.
-    work = settings.trainer.repeats * settings.trainer.epochs * len(train.images) + len(validation.images) / 3
+    work = settings.trainer.repeats * settings.trainer.epochs * len(train.inputs) + len(validation.inputs) / 3
     return trained(parts.network, dataset, **options), work / rows
 
 

@@ -14,7 +14,7 @@ SHARE = 0.02  # of the time of a search, at most, that its page may take
 
 def source_of(parts: config.Parts) -> report.Source:
     """What the page needs of the objects of a search."""
-    shape = None if parts.dataset is None else tuple(parts.dataset.train.images.shape[1:])
+    shape = None if parts.dataset is None else tuple(parts.dataset.train.inputs.shape[1:])
     return report.Source(parts.space, parts.network, shape)
 
 

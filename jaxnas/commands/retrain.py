@@ -172,8 +172,8 @@ def _trainer(
     options = vars(settings.trainer)
     chosen = training.options_of(options)
     evaluator = trained(network, dataset._replace(test=None), **options)
-    trainer = training.make(network, dataset.task, None, len(dataset.train.images), 0.0, **chosen)
-    images = jnp.asarray(test.images)
+    trainer = training.make(network, dataset.task, None, len(dataset.train.inputs), 0.0, **chosen)
+    images = jnp.asarray(test.inputs)
     weights_of = evaluator.weights
     assert weights_of is not None
     root = jax.random.fold_in(jax.random.key(settings.search.seed), ROOT)
@@ -260,7 +260,7 @@ def _with_validation(dataset: Dataset) -> Dataset:
 def _baseline(dataset: Dataset) -> Network:
     """A network such as one writes by hand: two convolutions with pooling, one dense layer, dropout."""
     structure = chain.ChainStructure(
-        dataset.train.images.shape[1:], BASELINE, dataset.num_outputs, dropout=(len(BASELINE) - 1,)
+        dataset.train.inputs.shape[1:], BASELINE, dataset.num_outputs, dropout=(len(BASELINE) - 1,)
     )
 
     def plan(arch: Any) -> tuple[chain.ChainStructure, Any]:

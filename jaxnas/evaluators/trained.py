@@ -114,14 +114,14 @@ def trained(
         """The trainer with what an architecture chose: batch size and optimizer are structure, too."""
         options = recipe | dict(chosen)
         return training.make(
-            network, task, dataset.class_weights, len(train.images), constant, axis, **options
+            network, task, dataset.class_weights, len(train.inputs), constant, axis, **options
         )
 
     trainer_of(())  # an InputError comes now
     pool = programs.Programs(mapped=mapped, workers=workers, memory_fraction=memory_fraction, level=xla_level)
     largest = group_size or (1 if on_cpu else 1024)
     resident = resident_mb * 2**20 or programs.device_bytes() // 2
-    streamed = train.images.nbytes > resident
+    streamed = train.inputs.nbytes > resident
     sizes: dict[Any, dict[str, float]] = {}  # structure → params, flops
     last: dict[int, tuple[PyTree, Any]] = {}  # lane → parameters and outputs of the last round
     first = tasks.NAMES[task][0]
@@ -134,7 +134,7 @@ def trained(
     def orders(root: bytes) -> np.ndarray:  # → int32 [passes, images]
         """The order of the images: a function of the evaluation root and the epoch alone."""
         key = jax.random.wrap_key_data(jnp.frombuffer(root, jnp.uint32))
-        shuffle = jax.jit(lambda e: jax.random.permutation(jax.random.fold_in(key, e), len(train.images)))
+        shuffle = jax.jit(lambda e: jax.random.permutation(jax.random.fold_in(key, e), len(train.inputs)))
         passes = trainer_of(()).passes
         return np.stack([np.asarray(shuffle(e)) for e in range(passes)]).astype(np.int32)
 
@@ -144,7 +144,7 @@ def trained(
                 sizes.pop(next(iter(sizes)))
             sizes[structure] = {
                 "params": training.count_params(network, structure),
-                "flops": training.count_flops(network, structure, knobs, train.images.shape[1:]),
+                "flops": training.count_flops(network, structure, knobs, train.inputs.shape[1:]),
             }
         return sizes[structure]
 
@@ -182,11 +182,11 @@ def trained(
             fitted = call("fit", (keys, knobs), (*shared, jax.device_put(rows, place.shared), seen))
             return jax.device_get(fitted), peak, seconds
         carry = call("begin", (keys, knobs), (seen,))
-        segment = max(1, resident // 2 // (batch_size * train.images[0].nbytes))
+        segment = max(1, resident // 2 // (batch_size * train.inputs[0].nbytes))
         for epoch in rows:
             for at in (epoch[start : start + segment] for start in range(0, steps, segment)):
                 local = np.arange(at.size, dtype=np.int32).reshape(at.shape)
-                chunk = (train.images[at.ravel()], train.labels[at.ravel()], local)
+                chunk = (train.inputs[at.ravel()], train.labels[at.ravel()], local)
                 carry = call("advance", (keys, knobs, carry), jax.device_put(chunk, place.shared))
             carry = call("close", (keys, knobs, carry), (seen,))
             if not np.asarray(jax.vmap(trainer.live)(carry)).any():
@@ -247,7 +247,7 @@ def trained(
             if any(size[name] > most for name, most in (limits or {}).items()):
                 status[lane] = REJECTED
                 continue
-            chosen = dict(network.recipe(arch[lane])) if network.recipe else {}
+            chosen = dict(network.trainer_options(arch[lane])) if network.trainer_options else {}
             rates = {n: np.float32(chosen.pop(n)) for n in training.RATES if n in chosen}
             key_of_trainer = tuple(sorted(chosen.items()))
             trainer = trainer_of(key_of_trainer)

@@ -39,8 +39,8 @@ session = onnxruntime.InferenceSession("model.onnx")
 PACKAGES = ("jax", "flax", "numpy", "flatbuffers", "safetensors", "pillow")
 
 
-class Recipe(NamedTuple):
-    """What turns architectures of a run into folders."""
+class Origin(NamedTuple):
+    """Where the networks of a run come from: what all of their folders have in common."""
 
     network: Network  # by XLA's own convolutions, which every platform has and any batch size fits
     forward: Callable  # (structure, knobs, params, images uint8 [N,H,W,C]) → outputs [N, O]
@@ -61,26 +61,26 @@ class Child(NamedTuple):
     tested: dict[str, float] | None = None  # measures on the test split
 
 
-def files(recipe: Recipe, child: Child, onnx: bool = False) -> dict[str, bytes]:
+def files(origin: Origin, child: Child, onnx: bool = False) -> dict[str, bytes]:
     """The content of every file of the folder, of model.onnx if asked for.
 
     Raises:
       InputError: `flatbuffers`, which jax.export writes with, is not installed; or as `to_onnx.convert`.
     """
-    dataset, (structure, knobs) = recipe.dataset, recipe.network.plan(np.asarray(child.about["arch"]))
-    shape, measured = dataset.train.images.shape[1:], child.about["measures"]
+    dataset, (structure, knobs) = origin.dataset, origin.network.plan(np.asarray(child.about["arch"]))
+    shape, measured = dataset.train.inputs.shape[1:], child.about["measures"]
     names = tasks.NAMES[dataset.task]
     about = {
         "format": FORMAT,
         **child.about,
         "input_shape": list(shape),  # height and width in pixels, channels
         "input": "uint8, 0–255",
-        "preprocessing": {"scale": 255, "mean": recipe.mean, "std": recipe.std},
-        "precision": recipe.precision,
+        "preprocessing": {"scale": 255, "mean": origin.mean, "std": origin.std},
+        "precision": origin.precision,
         "task": dataset.task,
         "classes": list(dataset.classes),
-        "data": recipe.data,
-        "run": recipe.run,
+        "data": origin.data,
+        "run": origin.run,
     }
     metrics = {
         "trial": child.about["trial"],
@@ -93,12 +93,12 @@ def files(recipe: Recipe, child: Child, onnx: bool = False) -> dict[str, bytes]:
         about["architecture"],
         shape,
         dataset.num_outputs,
-        recipe.mean,
-        recipe.std,
-        recipe.precision == "bfloat16",
+        origin.mean,
+        origin.std,
+        origin.precision == "bfloat16",
     )
     model = source.model(structure, facts)
-    call = predictor(recipe.forward, structure, knobs, child.params)
+    call = predictor(origin.forward, structure, knobs, child.params)
     made = {
         "architecture.json": _json(about),
         "metrics.json": _json(metrics),

@@ -87,8 +87,8 @@ def network(plan: Callable, lowering: str, widths: Sequence[int] = (), units: Se
     """
     resolved = convolution.resolve_lowering(lowering)
 
-    def apply_(params: PyTree, structure: ChainStructure, knobs: PyTree, images: jax.Array, key: Any) -> Any:
-        return apply(params, structure, knobs, images, key, resolved)
+    def apply_(params: PyTree, structure: ChainStructure, knobs: PyTree, inputs: jax.Array, key: Any) -> Any:
+        return apply(params, structure, knobs, inputs, key, resolved)
 
     choices = {"conv": sorted(widths), "dense": sorted(units)}
     return Network(plan, init, apply_, functools.partial(widen, choices=choices), pad, crop)
@@ -153,15 +153,15 @@ def apply(
     params: PyTree,
     structure: ChainStructure,
     knobs: PyTree,
-    images: jax.Array,
+    inputs: jax.Array,
     key: jax.Array | None,
     lowering: str,
 ) -> jax.Array:
-    """Outputs [N, num_outputs] for images [N, H, W, C]; without a key there is no dropout.
+    """Outputs [N, num_outputs] for inputs [N, H, W, C]; without a key there is no dropout.
 
     `knobs["dropout"]` holds a rate for each entry of `structure.dropout`; a structure without needs none.
     """
-    outputs = _Chain(structure, lowering).apply({"params": params}, images, knobs, key)
+    outputs = _Chain(structure, lowering).apply({"params": params}, inputs, knobs, key)
     assert isinstance(outputs, jax.Array)
     return outputs
 

@@ -115,8 +115,8 @@ def cnn(
         rates = np.array([layer.dropout for layer in found], np.float32)
         return Structure(image_shape, shape, num_outputs), {"dropout": rates}
 
-    def recipe(arch: Any) -> dict[str, Any]:
+    def trainer_options(arch: Any) -> dict[str, Any]:
         return read(space.describe(arch), space.settings)[0]
 
     collected = layers.collecting(lambda structure: _Cnn(structure, lowered))
-    return Network(plan, **collected, recipe=recipe)
+    return Network(plan, **collected, trainer_options=trainer_options)

@@ -189,11 +189,11 @@ def collecting(make: Callable[[Any], nn.Module]) -> dict[str, Callable]:
         own = {name: value for name, value in params.items() if name != "statistics"}
         return {"params": own, "batch_stats": params["statistics"]}
 
-    def apply(params: PyTree, structure: Any, knobs: PyTree, images: jax.Array, key: Any) -> Any:
-        return make(structure).apply(variables(params), images, knobs, key)
+    def apply(params: PyTree, structure: Any, knobs: PyTree, inputs: jax.Array, key: Any) -> Any:
+        return make(structure).apply(variables(params), inputs, knobs, key)
 
-    def train(params: PyTree, structure: Any, knobs: PyTree, images: jax.Array, key: jax.Array) -> Any:
-        outputs, kept = make(structure).apply(variables(params), images, knobs, key, mutable=["batch_stats"])
+    def train(params: PyTree, structure: Any, knobs: PyTree, inputs: jax.Array, key: jax.Array) -> Any:
+        outputs, kept = make(structure).apply(variables(params), inputs, knobs, key, mutable=["batch_stats"])
         return outputs, kept.get("batch_stats", {})
 
     return {"init": init, "apply": apply, "train": train}

@@ -106,7 +106,7 @@ def test_the_configuration_is_one_that_builds(capsys):
     )
     assert settings.data.class_weights == "balanced"
     dataset = data.load(**vars(settings.data))
-    assert dataset.train.images.shape[1:] == (30, 30, 3)
+    assert dataset.train.inputs.shape[1:] == (30, 30, 3)
     parts = config.build(settings, dataset=dataset)
     assert parts.space.num_steps == 9
     lines = Path("own images.toml").read_text().splitlines()

@@ -79,7 +79,7 @@ def test_what_is_trained(searched, tmp_path):
         params.setdefault(layer, {})[name] = leaf
     space = config.build(settings, dataset=dataset).space
     structure, knobs = network.plan(space.parse(rows[0]["architecture"]))
-    images = (dataset.test.images.astype(np.float32) / 255 - 0.5) / 0.5
+    images = (dataset.test.inputs.astype(np.float32) / 255 - 0.5) / 0.5
     found = network.apply(params, structure, knobs, images, None)
     np.testing.assert_allclose(found, outputs[rows[0]["name"]], rtol=1e-4, atol=1e-5)
     # The ensemble: the mean of both networks' probabilities, without the baseline.
@@ -130,7 +130,7 @@ def test_the_final_training(searched, tmp_path):
     assert float(rows[0]["searched_reward"]) >= float(rows[1]["searched_reward"])
     _, settings, dataset, _ = searched
     both = retraining._with_validation(dataset)
-    assert len(both.train.images) == len(dataset.train.images) + len(dataset.validation.images)
+    assert len(both.train.inputs) == len(dataset.train.inputs) + len(dataset.validation.inputs)
     assert settings.trainer.epochs == 2
 
 
@@ -151,8 +151,8 @@ def test_cells_become_a_deeper_network_on_all_of_the_data(tmp_path):
     assert (deeper.network.cells, deeper.network.filters, deeper.trainer.learning_rate) == (4, 4, 0.05)
     assert (settings.network.cells, settings.data.fraction) == (1, 0.2)
     whole = data.load(**vars(deeper.data))
-    assert len(few.train.images) == round(len(whole.train.images) / 5)
-    assert {x.tobytes() for x in few.train.images} <= {x.tobytes() for x in whole.train.images}
+    assert len(few.train.inputs) == round(len(whole.train.inputs) / 5)
+    assert {x.tobytes() for x in few.train.inputs} <= {x.tobytes() for x in whole.train.inputs}
     folder, found = retraining.execute(tmp_path, deeper, whole, rows, 1, name="deep")
     assert folder == tmp_path / "retrained-deep"
     assert (found[0]["architecture"], found[0]["status"]) == (rows[0]["architecture"], "ok")

@@ -167,7 +167,7 @@ def pets(tmp_path):
 
 
 def test_folder_that_is_good(pets):
-    assert len(data.load(f"folder:{pets}").train.images) == 8
+    assert len(data.load(f"folder:{pets}").train.inputs) == 8
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_folder_with_mixed_sizes_names_the_image(pets):
         r"dog/3.png is \[6, 7, 1\], others are \[6, 6, 1\]; images take one size: set data.image_size",
         f"folder:{pets}",
     )
-    assert data.load(f"folder:{pets}", image_size=6).test.images.shape == (10, 6, 6, 1)
+    assert data.load(f"folder:{pets}", image_size=6).test.inputs.shape == (10, 6, 6, 1)
 
 
 @pytest.fixture

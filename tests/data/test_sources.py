@@ -166,7 +166,7 @@ def test_every_source_gives_checked_arrays(source):
     assert len(splits_of(dataset)) == 3
     for images, targets in splits_of(dataset):
         assert images.dtype == np.uint8
-        assert images.shape[1:] == dataset.train.images.shape[1:]
+        assert images.shape[1:] == dataset.train.inputs.shape[1:]
         assert len(images) == len(targets) > 0
         assert targets.dtype == np.int32
         assert set(targets) == set(range(len(dataset.classes)))
@@ -174,7 +174,7 @@ def test_every_source_gives_checked_arrays(source):
 
 def test_every_source_is_deterministic(source):
     for ours, theirs in zip(splits_of(data.load(source)), splits_of(data.load(source)), strict=True):
-        np.testing.assert_array_equal(ours.images, theirs.images)
+        np.testing.assert_array_equal(ours.inputs, theirs.inputs)
         np.testing.assert_array_equal(ours.labels, theirs.labels)
 
 
@@ -208,10 +208,10 @@ def test_digits():
 
 def test_mnist_reads_idx_files_and_keeps_the_test_split(monkeypatch, tmp_path):
     dataset = data.load(make_mnist(monkeypatch, tmp_path))
-    np.testing.assert_array_equal(dataset.test.images[..., 0], noise(12, 28, 28, seed=1))
+    np.testing.assert_array_equal(dataset.test.inputs[..., 0], noise(12, 28, 28, seed=1))
     np.testing.assert_array_equal(dataset.test.labels, labels(12, 4))
-    assert len(dataset.train.images) == 32
-    assert len(dataset.validation.images) == 8
+    assert len(dataset.train.inputs) == 32
+    assert len(dataset.validation.inputs) == 8
 
 
 def test_cifar10_batches_are_in_order_and_planes_are_red_green_blue(monkeypatch, tmp_path):
@@ -225,7 +225,7 @@ def test_cifar10_batches_are_in_order_and_planes_are_red_green_blue(monkeypatch,
 def test_npz_keeps_published_splits(monkeypatch, tmp_path):
     dataset = data.load(make_npz(monkeypatch, tmp_path))
     assert [len(split.labels) for split in splits_of(dataset)] == [44, 11, 11]
-    np.testing.assert_array_equal(dataset.train.images[..., 0], noise(44, 28, 28))
+    np.testing.assert_array_equal(dataset.train.inputs[..., 0], noise(44, 28, 28))
     np.testing.assert_array_equal(dataset.train.labels, labels(44, 11))
 
 
@@ -244,7 +244,7 @@ def test_npz_labels_say_the_task(tmp_path, targets, task, shape, classes):
     dataset = data.load(f"npz:{tmp_path / 'x.npz'}")
     assert (dataset.task, dataset.train.labels.shape, dataset.classes) == (task, shape, classes)
     assert dataset.train.labels.dtype == (np.int32 if task == "multiclass" else np.float32)
-    assert dataset.train.images.shape == (12, 5, 5, 2)
+    assert dataset.train.inputs.shape == (12, 5, 5, 2)
     assert dataset.num_outputs == len(classes)
 
 
@@ -317,7 +317,7 @@ def test_folder_order_names_and_pixels(monkeypatch, tmp_path):
     dataset = data.load(make_folder(monkeypatch, tmp_path))
     assert dataset.classes == ("cat", "dog")
     np.testing.assert_array_equal(
-        dataset.train.images, np.concatenate([noise(20, 12, 10, 3, seed=s) for s in (0, 1)])
+        dataset.train.inputs, np.concatenate([noise(20, 12, 10, 3, seed=s) for s in (0, 1)])
     )
     np.testing.assert_array_equal(dataset.train.labels, np.repeat([0, 1], 20))
     assert [len(split.labels) for split in splits_of(dataset)] == [40, 8, 8]
@@ -331,7 +331,7 @@ def test_folder_of_classes_is_split_here(tmp_path):
             Image.fromarray(image).save(tmp_path / name / ("deeper" if i else ".") / f"{i}.png")
     dataset = data.load(f"folder:{tmp_path}")
     assert dataset.classes == ("a", "b")
-    assert [split.images.shape for split in splits_of(dataset)] == [(12, 6, 6, 1), (4, 6, 6, 1), (4, 6, 6, 1)]
+    assert [split.inputs.shape for split in splits_of(dataset)] == [(12, 6, 6, 1), (4, 6, 6, 1), (4, 6, 6, 1)]
 
 
 def test_folder_of_mixed_sizes_and_colors_can_be_made_equal(tmp_path):
@@ -343,8 +343,8 @@ def test_folder_of_mixed_sizes_and_colors_can_be_made_equal(tmp_path):
             Image.fromarray(np.stack([gray.T] * 3, -1)).save(tmp_path / name / f"c{i}.png")
             Image.fromarray(gray).convert("P").save(tmp_path / name / f"p{i}.png")
     dataset = data.load(f"folder:{tmp_path}", image_size=4, color="gray")
-    assert dataset.train.images.shape == (18, 4, 4, 1)
-    assert (dataset.train.images == 100).all()
+    assert dataset.train.inputs.shape == (18, 4, 4, 1)
+    assert (dataset.train.inputs == 100).all()
     with pytest.raises(InputError, match=r"g\d.png is \[9, 5, 1\], others are \[5, 9, 3\].*data.image_size"):
         data.load(f"folder:{tmp_path}")
     with pytest.raises(InputError, match=r"g\d.png is \[4, 4, 1\], others are \[4, 4, 3\].*data.color"):
@@ -357,7 +357,7 @@ def test_resizing_is_antialiased_and_gray_is_luma(tmp_path):
     image[:, ::2] = 0
     np.savez(tmp_path / "x.npz", train_images=np.repeat(image, 10, 0), train_labels=labels(10, 2))
     dataset = data.load(f"npz:{tmp_path / 'x.npz'}", image_size=1, color="gray")
-    np.testing.assert_allclose(dataset.train.images, 0.587 * 100, atol=1)
+    np.testing.assert_allclose(dataset.train.inputs, 0.587 * 100, atol=1)
 
 
 def test_tfds_reads_what_is_published(monkeypatch):
@@ -366,7 +366,7 @@ def test_tfds_reads_what_is_published(monkeypatch):
     dataset = data.load("tfds:fake:big")
     assert fake.asked == ["fake/big"]
     assert dataset.classes == ("no", "yes")
-    np.testing.assert_array_equal(dataset.test.images, noise(30, 9, 9, 1))
+    np.testing.assert_array_equal(dataset.test.inputs, noise(30, 9, 9, 1))
     assert len(dataset.train.labels) + len(dataset.validation.labels) == 30
 
 

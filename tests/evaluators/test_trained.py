@@ -338,7 +338,7 @@ def other_task(task, weights=None):
             ),
             "regression": np.stack([base.labels, 2.0 - base.labels], 1).astype(np.float32),
         }[task]
-        return Split(base.images, labels)
+        return Split(base.inputs, labels)
 
     outputs = {"multiclass": 2, "binary": 2, "multi_label": 3, "regression": 2}[task]
     names = tuple(f"class {c}" for c in range(outputs))
@@ -409,12 +409,12 @@ def test_against_a_plain_loop():
         for rows in order[:48].reshape(3, 16):
             key = jax.random.fold_in(jax.random.fold_in(key_child, 1), step)
             g = gradient(
-                params, normalized(DATA.train.images[rows]), jnp.asarray(DATA.train.labels[rows]), key
+                params, normalized(DATA.train.inputs[rows]), jnp.asarray(DATA.train.labels[rows]), key
             )
             updates, state = tx.update(g, state, params)
             params, step = optax.apply_updates(params, updates), step + 1
     assert_close(evaluator.weights(STATE, 0), params, rtol=1e-4, atol=1e-6)
-    outputs = NETWORK.apply(params, structure, knobs, normalized(DATA.validation.images), None)
+    outputs = NETWORK.apply(params, structure, knobs, normalized(DATA.validation.inputs), None)
     expected = tasks.measures("multiclass", np.asarray(outputs), DATA.validation.labels)
     for name, value in expected.items():
         assert float(measures[name][0]) == pytest.approx(value, rel=1e-4)

@@ -66,7 +66,7 @@ def test_the_files_of_best(searched):
     assert (about["input_shape"], about["task"]) == ([8, 8, 1], "multiclass")
     assert about["classes"] == list("0123456789")
     assert about["preprocessing"] == {"scale": 255, "mean": 0.5, "std": 0.5}
-    assert data.load(**about["data"]).validation.images.shape == parts.dataset.validation.images.shape
+    assert data.load(**about["data"]).validation.inputs.shape == parts.dataset.validation.inputs.shape
     metrics = json.loads((best / "metrics.json").read_text())
     assert np.float32(metrics["validation"]["accuracy"]) == np.float32(row["accuracy"])
     assert (metrics["test"], metrics["agreement"]) == (None, None)
@@ -93,7 +93,7 @@ def test_it_agrees_in_a_fresh_process(searched, tmp_path, monkeypatch):
     # What disagrees, and what does not run, is told; nothing is raised.
     outputs = np.loadtxt(tmp_path / "best" / "validation.csv", delimiter=",")
     monkeypatch.setattr(agreement, "outputs_of", lambda folder, images: outputs)
-    images = parts.dataset.validation.images
+    images = parts.dataset.validation.inputs
     np.savetxt(tmp_path / "best" / "validation.csv", np.roll(outputs, 1, axis=1), delimiter=",")
     agrees, text = export.check(tmp_path / "best", images, "multiclass")
     assert not agrees and "0.00% of 120" in text
@@ -135,7 +135,7 @@ def test_images_are_read_as_in_training(searched, tmp_path):
     classifier = predict.Classifier(folder / "best")
     paths = sorted((tmp_path / "train").rglob("*.png"))
     found = explain.read(classifier, paths)
-    assert sorted(x.tobytes() for x in found) == sorted(x.tobytes() for x in loaded.train.images)
+    assert sorted(x.tobytes() for x in found) == sorted(x.tobytes() for x in loaded.train.inputs)
     (tmp_path / "no.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"no\.png: not a readable image"):
         explain.read(classifier, [tmp_path / "no.png"])
@@ -160,7 +160,7 @@ def test_probabilities_by_hand(searched):
 
 def test_predict_py_runs_by_itself(searched, tmp_path):
     folder, _, parts = searched
-    for i, image in enumerate(parts.dataset.validation.images[:2]):
+    for i, image in enumerate(parts.dataset.validation.inputs[:2]):
         Image.fromarray(image[..., 0]).save(tmp_path / f"{i}.png")
     shutil.copytree(folder / "best", tmp_path / "elsewhere")
     (tmp_path / "no.png").write_bytes(b"")
@@ -296,7 +296,7 @@ def test_reasons_are_drawn(searched, tmp_path):
     folder, _, parts = searched
     best, classifier = explain.open_folder(folder)
     assert best == folder / "best"
-    Image.fromarray(parts.dataset.validation.images[0][..., 0]).save(tmp_path / "digit.png")
+    Image.fromarray(parts.dataset.validation.inputs[0][..., 0]).save(tmp_path / "digit.png")
     explain.write(tmp_path / "one.png", best, classifier, [tmp_path / "digit.png"])
     explain.write(tmp_path / "all.png", best, classifier, [])
     with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "all.png") as all_:

@@ -91,7 +91,7 @@ def test_batch_norm_keeps_statistics():
     seen = tuple(map(jnp.asarray, DATA.validation))
     fitted = trainer.fit(structure, jax.random.key(0), given, images, labels, jnp.asarray(rows), seen)
     statistics = fitted.params["statistics"]["c_1_norm"]
-    pixels = (DATA.train.images.astype(np.float32) / 255 - 0.5) / 0.5
+    pixels = (DATA.train.inputs.astype(np.float32) / 255 - 0.5) / 0.5
     y = conv(jnp.asarray(pixels), fitted.params["c_1"])
     left = 0.9**16  # of the variance 1 that the statistics begin with
     np.testing.assert_allclose(statistics["var"], left + (1 - left) * y.var((0, 1, 2)), rtol=0.2)

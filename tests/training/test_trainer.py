@@ -21,7 +21,7 @@ NETWORK = networks.blocks(SPACE, (6, 6, 1), 3)
 DATA = dataset(n=32, n_validation=10, shape=(6, 6, 1))
 STRUCTURE, PLANNED = NETWORK.plan([0, 0, 0])
 KEY = jax.random.key(0)
-IMAGES, LABELS = jnp.asarray(DATA.train.images), jnp.asarray(DATA.train.labels)
+IMAGES, LABELS = jnp.asarray(DATA.train.inputs), jnp.asarray(DATA.train.labels)
 SEEN = tuple(map(jnp.asarray, DATA.validation))
 CHANCE = tasks.constant_accuracy("multiclass", DATA.validation.labels)
 
@@ -93,7 +93,7 @@ class Reference:
         return tasks.loss("multiclass", NETWORK.apply(params, STRUCTURE, PLANNED, x, key), y, None)
 
     def outputs(self, params):
-        x = (DATA.validation.images.astype(np.float32) / 255 - 0.5) / 0.5
+        x = (DATA.validation.inputs.astype(np.float32) / 255 - 0.5) / 0.5
         return np.asarray(NETWORK.apply(params, STRUCTURE, PLANNED, jnp.asarray(x), None))
 
 
@@ -208,7 +208,7 @@ def test_predictions_of_any_number_of_images(n):
     carry = trainer.begin(STRUCTURE, KEY, knobs(trainer), seen)
     carry = carry._replace(params=NETWORK.init(KEY, STRUCTURE, PLANNED))
     outputs = trainer.finish(STRUCTURE, KEY, knobs(trainer), carry, seen).outputs
-    x = (DATA.validation.images[:n].astype(np.float32) / 255 - 0.2) / 2.0
+    x = (DATA.validation.inputs[:n].astype(np.float32) / 255 - 0.2) / 2.0
     expected = NETWORK.apply(carry.params, STRUCTURE, PLANNED, jnp.asarray(x), None)
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
 
