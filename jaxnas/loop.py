@@ -1,6 +1,6 @@
 """The search loop: the only place where controller and evaluator meet.
 
-    key ─► ask ─► arch [B,T] ─► evaluate ─► measures {name: [B]} ─► reward [B,T] ─► tell
+    key ─► ask ─► arch [B,T] ─► evaluate ─► measures {name: [B]} ─► outcome ─► tell
 
 Round r draws its keys from fold_in(root, r), trial i from fold_in(evaluation root, i): a child's result
 does not depend on what else is in its round. All decisions of a round are taken before any is measured.
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import masks, rewards
-from jaxnas.types import OK, REJECTED, Controller, Evaluator, PyTree, Space
+from jaxnas.types import OK, REJECTED, Controller, Evaluator, Outcome, PyTree, Space
 
 # Rounds that one call of the compiled loop records at most; the loop's length itself is dynamic, so that
 # one program serves every number of rounds and how a search is cut into calls cannot change its bits.
@@ -113,8 +113,10 @@ def make(
         _, key_tell, _ = _round_keys(state)
         score = score_of(measures)
         walk = jax.vmap(lambda a: masks.walk(space, a))(proposal.arch)
-        told = rewards.terminal(score, walk.live)
-        controller_state, metrics = controller.tell(key_tell, state.controller, proposal, told)
+        reward = jnp.where(jnp.isnan(score)[:, None], jnp.nan, rewards.terminal(score, walk.live))
+        reported = {name: measures[name] for name in evaluator.measures}
+        outcome = Outcome(reward, reported, jnp.asarray(measures["status"]))
+        controller_state, metrics = controller.tell(key_tell, state.controller, proposal, outcome)
         ranked = rank(measures, score)
         lane = jnp.argmax(ranked).astype(jnp.int32)
         better = ranked[lane] > state.best_reward

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.errors import InputError
+from jaxnas.types import DIVERGED, OK, Outcome
 
 Measures = dict[str, jax.Array]
 
@@ -87,6 +88,13 @@ def terminal(score: jax.Array, live: jax.Array) -> jax.Array:  # [B], bool [B, T
     last = jnp.sum(live, axis=-1) - 1
     at = jnp.arange(live.shape[-1])[None, :] == last[:, None]
     return jnp.where(at, score[:, None], jnp.zeros((), score.dtype))
+
+
+def outcome(reward: jax.Array, measures: Measures | None = None) -> Outcome:  # [B, T], {[B]} →
+    """An outcome by hand, to tell a controller: a row with a NaN is a failed trial, any other is good."""
+    failed = jnp.any(jnp.isnan(reward), axis=-1)
+    status = jnp.where(failed, jnp.int32(DIVERGED), jnp.int32(OK))
+    return Outcome(reward, {} if measures is None else measures, status)
 
 
 def _get(measures: Measures, name: str) -> jax.Array:

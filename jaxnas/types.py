@@ -65,14 +65,27 @@ class Proposal(NamedTuple):
     memo: PyTree  # leaves [B, ...]
 
 
+class Outcome(NamedTuple):
+    """What became of a proposal: all that a controller is told.
+
+    `reward` alone suffices to learn from. `status` tells a trial that failed from one that the constraints
+    rejected, and `measures` are those that a repetition of the search reproduces: no seconds, no bytes.
+    """
+
+    reward: jax.Array  # float32 [B, T] per decision; a failed trial's row is NaN, decisions not live are 0
+    measures: dict[str, jax.Array]  # {name: float32 [B]}; NaN where a trial has none
+    status: jax.Array  # int32 [B], an index into STATUS
+
+
 class Controller(NamedTuple):
     """Who proposes architectures. `ask` reads the state, `tell` writes it."""
 
     batch_size: int  # B
-    init: Callable  # key → state
-    ask: Callable  # (key, state) → Proposal
-    tell: Callable  # (key, state, Proposal, reward [B, T]) → (state, metrics {name: []})
-    policy: Callable  # state → (greedy arch [T], choice probabilities along it [T, A])
+    init: Callable[[jax.Array], PyTree]  # key → state
+    ask: Callable[[jax.Array, PyTree], Proposal]  # (key, state) → Proposal
+    # (key, state, Proposal, Outcome) → (state, metrics {name: []})
+    tell: Callable[[jax.Array, PyTree, Proposal, Outcome], tuple[PyTree, dict[str, jax.Array]]]
+    policy: Callable[[PyTree], tuple[jax.Array, jax.Array]]  # state → greedy arch [T], probabilities [T, A]
 
 
 class Evaluator(NamedTuple):
@@ -90,6 +103,7 @@ class Evaluator(NamedTuple):
     stats: Callable[[], dict[str, float]] | None = None  # host: counters so far: programs, compile_seconds, …
     costs: tuple[str, ...] = ()  # further measures, which a repetition need not reproduce: seconds, bytes
     outputs: Callable | None = None  # (state, lane) → that child's outputs [N, O] on the validation split
+    prefix: tuple[str, ...] = ()  # those of `measures` that are given per decision, float32 [B, T]
 
 
 class Split(NamedTuple):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import masks
+from jaxnas import masks, rewards
 from jaxnas.errors import InputError
 from jaxnas.spaces import blocks, cnn_mdp, metaqnn, nasbench201, nasnet
 from jaxnas.types import Dataset, Space, Split
@@ -115,7 +115,7 @@ def play(controller, reward, rounds: int, seed: int = 0):
     def step(state, key):
         key_ask, key_tell = jax.random.split(key)
         proposal = controller.ask(key_ask, state)
-        state, metrics = controller.tell(key_tell, state, proposal, reward(proposal.arch))
+        state, metrics = controller.tell(key_tell, state, proposal, rewards.outcome(reward(proposal.arch)))
         return state, (proposal.arch, metrics)
 
     key_init, key = jax.random.split(jax.random.key(seed))

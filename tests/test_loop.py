@@ -193,8 +193,8 @@ def test_the_reward_is_told_at_the_last_live_decision():
     space = chain(3)
     arch = jnp.array([[1, 0, 0], [3, 2, 1], [2, 2, 0]])
 
-    def tell(key, state, proposal, reward):
-        return {"reward": reward}, {}
+    def tell(key, state, proposal, outcome):
+        return {"reward": outcome.reward}, {}
 
     controller = Controller(
         3,
@@ -213,7 +213,7 @@ def test_the_reward_is_told_at_the_last_live_decision():
     end, records = loop.run(search, search.init(jax.random.key(0)), 1)
     nan = np.nan
     # (2, 2, stop) ends with its third decision, the stop itself.
-    np.testing.assert_array_equal(end.controller["reward"], [[0, 0.5, 0], [0, 0, 0.75], [0, 0, nan]])
+    np.testing.assert_array_equal(end.controller["reward"], [[0, 0.5, 0], [0, 0, 0.75], [nan, nan, nan]])
     np.testing.assert_array_equal(records.reward, [[0.5, 0.75, nan]])
     assert (int(end.best_trial), float(end.best_reward)) == (1, 0.75)
 

@@ -15,7 +15,7 @@ import optax
 
 from jaxnas import masks, policies, rl
 from jaxnas.errors import require
-from jaxnas.types import Controller, Proposal, PyTree, Space
+from jaxnas.types import Controller, Outcome, Proposal, PyTree, Space
 
 
 class A2CState(NamedTuple):
@@ -84,10 +84,10 @@ def a2c(
         return Proposal(drawn.arch, memo={"value": drawn.value})
 
     def tell(
-        key: jax.Array, state: A2CState, proposal: Proposal, reward: jax.Array
+        key: jax.Array, state: A2CState, proposal: Proposal, outcome: Outcome
     ) -> tuple[A2CState, dict[str, jax.Array]]:
         del key
-        valid, reward = rl.valid_rows(reward)
+        valid, reward = rl.valid_rows(outcome.reward)
         live = jax.vmap(lambda a: masks.walk(space, a).live)(proposal.arch)
         mask, value = live & valid[:, None], proposal.memo["value"]
         advantage = rl.gae(reward, value, mask, discount=discount, gae_lambda=gae_lambda)

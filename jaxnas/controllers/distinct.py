@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxnas import memory as rows
 from jaxnas.errors import InputError
-from jaxnas.types import Controller, Proposal, PyTree, Space
+from jaxnas.types import Controller, Outcome, Proposal, PyTree, Space
 
 
 class DistinctState(NamedTuple):
@@ -61,15 +61,15 @@ def distinct(controller: Controller, space: Space, *, tries: int = 20, memory: i
         return jax.lax.while_loop(lambda c: (c[0] <= tries) & jnp.any(old(c[1])), again, first)[1]
 
     def tell(
-        key: jax.Array, state: DistinctState, proposal: Proposal, reward: jax.Array
+        key: jax.Array, state: DistinctState, proposal: Proposal, outcome: Outcome
     ) -> tuple[DistinctState, dict[str, jax.Array]]:
-        inner, metrics = controller.tell(key, state.controller, proposal, reward)
+        inner, metrics = controller.tell(key, state.controller, proposal, outcome)
 
         def remember(seen: rows.Memory, trial: tuple) -> tuple[rows.Memory, None]:
             arch, valid = trial
             return rows.push(seen, arch, (), valid & ~rows.find(seen, arch)[0]), None
 
-        valid = jnp.all(jnp.isfinite(reward), axis=-1)
+        valid = jnp.all(jnp.isfinite(outcome.reward), axis=-1)
         seen, _ = jax.lax.scan(remember, state.seen, (proposal.arch, valid))
         return DistinctState(inner, seen), metrics
 

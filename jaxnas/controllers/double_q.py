@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxnas import memory as rows
 from jaxnas import rl
-from jaxnas.types import Controller, Proposal, Space
+from jaxnas.types import Controller, Outcome, Proposal, Space
 
 
 class DoubleQState(NamedTuple):
@@ -101,9 +101,9 @@ def double_q(
         return DoubleQState(q, replay, unique), rl.masked_mean(jnp.abs(errors), steps.live)
 
     def tell(
-        key: jax.Array, state: DoubleQState, proposal: Proposal, reward: jax.Array
+        key: jax.Array, state: DoubleQState, proposal: Proposal, outcome: Outcome
     ) -> tuple[DoubleQState, dict[str, jax.Array]]:
-        valid, reward = rl.valid_rows(reward)
+        valid, reward = rl.valid_rows(outcome.reward)
         keys = jax.random.split(key, batch_size)
         state, errors = jax.lax.scan(learn, state, (keys, proposal.arch, reward, valid))
         metrics = {

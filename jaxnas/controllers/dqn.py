@@ -16,7 +16,7 @@ import optax
 
 from jaxnas import masks, rl
 from jaxnas.errors import require
-from jaxnas.types import Controller, Proposal, PyTree, Space
+from jaxnas.types import Controller, Outcome, Proposal, PyTree, Space
 
 
 class DQNState(NamedTuple):
@@ -152,9 +152,9 @@ def dqn(
         return rl.masked_mean(errors, live), rl.masked_mean(predicted, live)
 
     def tell(
-        key: jax.Array, state: DQNState, proposal: Proposal, reward: jax.Array
+        key: jax.Array, state: DQNState, proposal: Proposal, outcome: Outcome
     ) -> tuple[DQNState, dict[str, jax.Array]]:
-        valid, reward = rl.valid_rows(reward)
+        valid, reward = rl.valid_rows(outcome.reward)
         place = (state.stored + jnp.cumsum(valid) - 1) % replay_size
         place = jnp.where(valid, place, replay_size)  # out of bounds, so dropped
         memory = state.arch.at[place].set(proposal.arch, mode="drop")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxnas import masks, policies, rl
 from jaxnas import memory as rows
 from jaxnas.errors import require
-from jaxnas.types import Controller, Proposal, Space
+from jaxnas.types import Controller, Outcome, Proposal, Space
 
 
 def evolution(
@@ -61,10 +61,10 @@ def evolution(
         return Proposal(jnp.where(is_full, children, founders), memo=())
 
     def tell(
-        key: jax.Array, population: rows.Memory, proposal: Proposal, reward: jax.Array
+        key: jax.Array, population: rows.Memory, proposal: Proposal, outcome: Outcome
     ) -> tuple[rows.Memory, dict[str, jax.Array]]:
         del key
-        valid, reward = rl.valid_rows(reward)
+        valid, reward = rl.valid_rows(outcome.reward)
 
         def live(population: rows.Memory, trial: tuple) -> tuple[rows.Memory, None]:
             return rows.push(population, *trial), None

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxnas import masks, policies, rl
 from jaxnas.errors import require
-from jaxnas.types import Controller, Proposal, Space
+from jaxnas.types import Controller, Outcome, Proposal, Space
 
 
 class LocalSearchState(NamedTuple):
@@ -73,10 +73,10 @@ def local_search(space: Space, *, batch_size: int = 8, patience: int | None = No
         return Proposal(jnp.where(state.starting, starts, neighbours), memo)
 
     def tell(
-        key: jax.Array, state: LocalSearchState, proposal: Proposal, reward: jax.Array
+        key: jax.Array, state: LocalSearchState, proposal: Proposal, outcome: Outcome
     ) -> tuple[LocalSearchState, dict[str, jax.Array]]:
         del key
-        valid, reward = rl.valid_rows(reward)
+        valid, reward = rl.valid_rows(outcome.reward)
         score = jnp.where(valid, jnp.sum(reward, axis=-1), -jnp.inf)  # [B]
         best, memo = jnp.argmax(score), proposal.memo
         moved = jnp.where(state.starting, jnp.any(valid), score[best] > state.reward)

@@ -17,7 +17,7 @@ import optax
 
 from jaxnas import masks, policies, rl
 from jaxnas.errors import require
-from jaxnas.types import Controller, Proposal, PyTree, Space
+from jaxnas.types import Controller, Outcome, Proposal, PyTree, Space
 
 # Of the update that a round made: means over its gradient steps, all 0 where there was none.
 METRICS = (
@@ -147,9 +147,9 @@ def ppo(
         return Proposal(drawn.arch, memo={"log_prob": drawn.log_prob, "value": drawn.value})
 
     def tell(
-        key: jax.Array, state: PPOState, proposal: Proposal, reward: jax.Array
+        key: jax.Array, state: PPOState, proposal: Proposal, outcome: Outcome
     ) -> tuple[PPOState, dict[str, jax.Array]]:
-        valid, reward = rl.valid_rows(reward)
+        valid, reward = rl.valid_rows(outcome.reward)
         told = (proposal.arch, proposal.memo["log_prob"], proposal.memo["value"], reward, valid[:, None])
         rows = Rollout(*(jnp.where(valid[:, None], x, jnp.zeros((), x.dtype)) for x in told))
         any_valid = jnp.any(valid)

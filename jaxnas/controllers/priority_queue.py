@@ -15,7 +15,7 @@ import optax
 from jaxnas import masks, policies, rl
 from jaxnas import memory as rows
 from jaxnas.errors import require
-from jaxnas.types import Controller, Proposal, PyTree, Space
+from jaxnas.types import Controller, Outcome, Proposal, PyTree, Space
 
 
 class PriorityQueueState(NamedTuple):
@@ -94,10 +94,10 @@ def priority_queue(
         return Proposal(jax.vmap(lambda k: policies.sample(k, pi, space, state.params))(keys), memo=())
 
     def tell(
-        key: jax.Array, state: PriorityQueueState, proposal: Proposal, reward: jax.Array
+        key: jax.Array, state: PriorityQueueState, proposal: Proposal, outcome: Outcome
     ) -> tuple[PriorityQueueState, dict[str, jax.Array]]:
         del key
-        valid, reward = rl.valid_rows(reward)
+        valid, reward = rl.valid_rows(outcome.reward)
         total = jnp.sum(reward, axis=-1)
         queue, _ = jax.lax.scan(
             lambda queue, trial: (rows.push_best(queue, *trial), None),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxnas import masks, rl
 from jaxnas import memory as rows
-from jaxnas.types import Controller, Proposal, Space
+from jaxnas.types import Controller, Outcome, Proposal, Space
 
 
 class QLearningState(NamedTuple):
@@ -95,9 +95,9 @@ def q_learning(
         return QLearningState(q, replay, unique), rl.masked_mean(jnp.abs(errors), steps.live)
 
     def tell(
-        key: jax.Array, state: QLearningState, proposal: Proposal, reward: jax.Array
+        key: jax.Array, state: QLearningState, proposal: Proposal, outcome: Outcome
     ) -> tuple[QLearningState, dict[str, jax.Array]]:
-        valid, reward = rl.valid_rows(reward)
+        valid, reward = rl.valid_rows(outcome.reward)
         keys = jax.random.split(key, batch_size)
         state, errors = jax.lax.scan(learn, state, (keys, proposal.arch, reward, valid))
         metrics = {

@@ -37,6 +37,6 @@ def random(space: Space, *, batch_size: int = 8) -> Controller:
         batch_size,
         init=lambda key: (),
         ask=ask,
-        tell=lambda key, state, proposal, reward: (state, {}),
+        tell=lambda key, state, proposal, outcome: (state, {}),
         policy=lambda state: policies.greedy(uniform, space, no_logits),
     )

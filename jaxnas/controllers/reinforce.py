@@ -16,7 +16,7 @@ import optax
 
 from jaxnas import masks, policies, rl
 from jaxnas.errors import require
-from jaxnas.types import Controller, Proposal, PyTree, Space
+from jaxnas.types import Controller, Outcome, Proposal, PyTree, Space
 
 
 class ReinforceState(NamedTuple):
@@ -109,10 +109,10 @@ def reinforce(
         return Proposal(arch, memo={"temperature": jnp.full(batch_size, now)})
 
     def tell(
-        key: jax.Array, state: ReinforceState, proposal: Proposal, reward: jax.Array
+        key: jax.Array, state: ReinforceState, proposal: Proposal, outcome: Outcome
     ) -> tuple[ReinforceState, dict[str, jax.Array]]:
         del key
-        valid, reward = rl.valid_rows(reward)
+        valid, reward = rl.valid_rows(outcome.reward)
         to_go = rl.returns(reward)
         total = jnp.sum(reward, axis=-1)
         baseline_state, value = b.update(state.baseline, total, valid)

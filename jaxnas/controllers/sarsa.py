@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxnas import memory as rows
 from jaxnas import rl
 from jaxnas.errors import InputError
-from jaxnas.types import Controller, Proposal, Space
+from jaxnas.types import Controller, Outcome, Proposal, Space
 
 
 class SarsaState(NamedTuple):
@@ -112,9 +112,9 @@ def sarsa(
         return SarsaState(q, trials, unique), rl.masked_mean(jnp.abs(errors), fresh.live)
 
     def tell(
-        key: jax.Array, state: SarsaState, proposal: Proposal, reward: jax.Array
+        key: jax.Array, state: SarsaState, proposal: Proposal, outcome: Outcome
     ) -> tuple[SarsaState, dict[str, jax.Array]]:
-        valid, reward = rl.valid_rows(reward)
+        valid, reward = rl.valid_rows(outcome.reward)
         keys, now = jax.random.split(key, batch_size), proposal.memo["epsilon"]
         state, errors = jax.lax.scan(learn, state, (keys, proposal.arch, reward, valid, now))
         metrics = {

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnas import masks
+from jaxnas import masks, rewards
 from jaxnas.controllers import a2c
 from jaxnas.errors import InputError
 from jaxnas.spaces import blocks
@@ -28,7 +28,7 @@ def told(reward=REWARD, arch=ARCH, value=VALUE, **options):
     controller = a2c(SPACE, **options)
     state = controller.init(jax.random.key(0))._replace(params=(QUARTER, value))
     proposal = Proposal(arch, {"value": jnp.broadcast_to(value, arch.shape)})
-    after, metrics = jax.jit(controller.tell)(jax.random.key(1), state, proposal, reward)
+    after, metrics = jax.jit(controller.tell)(jax.random.key(1), state, proposal, rewards.outcome(reward))
     return jax.tree.map(lambda m: 10 * m, optax.tree.get(after.optimizer, "mu")), metrics
 
 

@@ -78,7 +78,7 @@ def subject(request):
     def play(key, state, ask=ask, tell=tell, reward=reward):
         key_ask, key_tell = jax.random.split(key)
         proposal = ask(key_ask, state)
-        return tell(key_tell, state, proposal, reward(proposal.arch))[0], proposal
+        return tell(key_tell, state, proposal, rewards.outcome(reward(proposal.arch)))[0], proposal
 
     it = SimpleNamespace(space=space, controller=controller, ask=ask, tell=tell, reward=reward, play=play)
     it.policy = quick_jit(controller.policy)
@@ -127,7 +127,7 @@ def test_a_round_without_a_reward_teaches_nothing(subject):
     nothing = jnp.full((B, subject.space.num_steps), jnp.nan)
     for state in (subject.start, subject.state):
         proposal = subject.ask(jax.random.key(3), state)
-        after, metrics = subject.tell(jax.random.key(4), state, proposal, nothing)
+        after, metrics = subject.tell(jax.random.key(4), state, proposal, rewards.outcome(nothing))
         for old, new in zip(leaves_of(state, jnp.floating), leaves_of(after, jnp.floating), strict=True):
             np.testing.assert_array_equal(old, new)
         assert_identical(subject.policy(state), subject.policy(after))
@@ -142,7 +142,7 @@ def test_failed_rows_are_not_read(subject):
     others = jax.vmap(lambda k: masks.sample(k, space))(jax.random.split(jax.random.key(6), B))
     illegal = jnp.full_like(others, space.num_choices - 1)
     told = [
-        subject.tell(jax.random.key(7), subject.state, proposal._replace(arch=arch), r)[0]
+        subject.tell(jax.random.key(7), subject.state, proposal._replace(arch=arch), rewards.outcome(r))[0]
         for arch, r in (
             (proposal.arch, reward),
             (jnp.where(failed, others, proposal.arch), reward),
@@ -195,7 +195,7 @@ def test_many_seeds_run_under_one_vmap(subject):
         archs = np.asarray(proposals.arch)
         assert differs(archs[0], archs[1])
         reward = subject.reward(proposals.arch.reshape(3 * B, -1)).reshape(3, B, -1)
-        states, _ = tell(keys, states, proposals, reward)
+        states, _ = tell(keys, states, proposals, rewards.outcome(reward))
     masks.check(subject.space, archs.reshape(3 * B, -1))
     assert_identical(ask(keys, stacked).arch[2], subject.ask(keys[2], starts[2]).arch)
     assert all(bool(jnp.isfinite(x).all()) for x in leaves_of(states, jnp.floating))
@@ -209,5 +209,5 @@ def test_no_nan_arises_on_the_way(subject):
         # Rewards may be NaN; nothing computed from them may be.
         for bad in (failed, np.ones_like(failed)):
             told = np.where(bad, np.float32(np.nan), reward)
-            after = subject.tell(jax.random.key(10), subject.state, proposal, told)
+            after = subject.tell(jax.random.key(10), subject.state, proposal, rewards.outcome(told))
             jax.block_until_ready((after, subject.policy(after[0])))

@@ -53,7 +53,7 @@ def numbered(draws):
         arch = jnp.zeros((draws.shape[1], 3), jnp.int32).at[:, 0].set(draws[n])
         return Proposal(arch, {"draw": jnp.full((draws.shape[1], 1), n.astype(jnp.float32))})
 
-    def tell(key, state, proposal, reward):
+    def tell(key, state, proposal, outcome):
         return state + 1, {}
 
     return Controller(draws.shape[1], lambda key: jnp.zeros((), jnp.int32), ask, tell, lambda state: state)
@@ -66,7 +66,7 @@ def test_lanes_are_replaced_one_by_one_with_their_memo():
     state = controller.init(jax.random.key(1))
     seen = Proposal(jnp.array([[3, 0, 0], [1, 0, 0], [3, 0, 0]]), {"draw": jnp.zeros((3, 1))})
     reward = jnp.zeros((3, 3)).at[1, 2].set(jnp.nan)  # 1 failed: it may come again
-    state, _ = controller.tell(jax.random.key(2), state, seen, reward)
+    state, _ = controller.tell(jax.random.key(2), state, seen, rewards.outcome(reward))
     assert int(state.seen.written) == 1
     assert int(state.controller) == 1
     assert int(controller.policy(state)) == 1
@@ -87,7 +87,7 @@ def test_it_learns_as_the_controller_does():
     proposal = plain.ask(jax.random.key(0), plain.init(jax.random.key(1)))
     reward = jnp.ones((B, 3)).at[0, 0].set(jnp.nan)
     told = [
-        jax.jit(c.tell)(jax.random.key(2), c.init(jax.random.key(1)), proposal, reward)
+        jax.jit(c.tell)(jax.random.key(2), c.init(jax.random.key(1)), proposal, rewards.outcome(reward))
         for c in (controller, plain)
     ]
     after, metrics = told[0]

@@ -8,6 +8,7 @@ import pytest
 from jaxnas import masks
 from jaxnas.controllers import dqn
 from jaxnas.errors import InputError
+from jaxnas.rewards import outcome
 from jaxnas.types import Proposal
 from tests.helpers import assert_identical, chain, chain_reward, chain_space, differs, play
 
@@ -64,7 +65,7 @@ def test_the_loss_by_hand():
     assert (error <= 1).any()
     proposal = Proposal(jnp.asarray(arch)[None], {"epsilon": jnp.ones(1)})
     after, metrics = controller.tell(
-        jax.random.key(0), state, proposal, jnp.asarray(reward, jnp.float32)[None]
+        jax.random.key(0), state, proposal, outcome(jnp.asarray(reward, jnp.float32)[None])
     )
     np.testing.assert_allclose(metrics["loss"], huber.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["value"], q[np.arange(4), arch].mean(), rtol=1e-5)
@@ -78,7 +79,7 @@ def test_the_replay_memory_keeps_what_did_not_fail():
     archs = jnp.array([[1, 0, 0], [2, 1, 3], [3, 1, 0]])
     for scores in ([1.0, np.nan, 2.0], [3.0, 4.0, 5.0], [np.nan, np.nan, np.nan]):
         reward = jnp.zeros((3, 3)).at[:, 0].set(jnp.array(scores))
-        state, _ = tell(jax.random.key(0), state, Proposal(archs, {"epsilon": jnp.ones(3)}), reward)
+        state, _ = tell(jax.random.key(0), state, Proposal(archs, {"epsilon": jnp.ones(3)}), outcome(reward))
     # 1, 2, 3, 4 and in the place of the oldest 5
     assert state.reward[:, 0].tolist() == [5, 2, 3, 4]
     np.testing.assert_array_equal(state.arch, archs[jnp.array([2, 2, 0, 1])])
@@ -92,7 +93,7 @@ def test_exploration_falls_from_trial_to_trial():
     for r in range(4):
         proposal = ask(jax.random.key(r), state)
         epsilons += proposal.memo["epsilon"].tolist()
-        state, _ = tell(jax.random.key(r), state, proposal, chain_reward(proposal.arch))
+        state, _ = tell(jax.random.key(r), state, proposal, outcome(chain_reward(proposal.arch)))
     np.testing.assert_allclose(epsilons, [1, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2, 0.2], rtol=1e-6)
 
 
@@ -112,7 +113,7 @@ def test_the_slow_copy_follows_every_period():
     state = copied = controller.init(jax.random.key(0))
     for step in range(1, 7):
         proposal = ask(jax.random.key(step), state)
-        state, _ = tell(jax.random.key(step), state, proposal, chain_reward(proposal.arch))
+        state, _ = tell(jax.random.key(step), state, proposal, outcome(chain_reward(proposal.arch)))
         copied = state if step % 3 == 0 else copied
         assert_identical(state.target, copied.params)
 

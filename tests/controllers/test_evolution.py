@@ -8,6 +8,7 @@ import pytest
 from jaxnas import masks
 from jaxnas.controllers import evolution
 from jaxnas.errors import InputError
+from jaxnas.rewards import outcome
 from jaxnas.spaces import blocks
 from jaxnas.types import Proposal
 from tests.helpers import chain, play, quick_jit
@@ -23,7 +24,9 @@ def told(rewards, archs=ARCHS, **options):
     controller = evolution(SPACE, batch_size=len(archs), **options)
     reward = jnp.zeros((len(archs), 3)).at[:, 2].set(jnp.array(rewards))
     tell = quick_jit(controller.tell)
-    state, metrics = tell(jax.random.key(1), controller.init(jax.random.key(0)), Proposal(archs, ()), reward)
+    state, metrics = tell(
+        jax.random.key(1), controller.init(jax.random.key(0)), Proposal(archs, ()), outcome(reward)
+    )
     return controller, state, metrics
 
 
@@ -51,7 +54,9 @@ def test_the_reward_is_the_sum_over_decisions():
     controller = evolution(SPACE, batch_size=1)
     reward = jnp.array([[0.5, 0.25, 1.0]])
     proposal = Proposal(ARCHS[:1], ())
-    state, _ = controller.tell(jax.random.key(1), controller.init(jax.random.key(0)), proposal, reward)
+    state, _ = controller.tell(
+        jax.random.key(1), controller.init(jax.random.key(0)), proposal, outcome(reward)
+    )
     assert float(state.values[0]) == 1.75
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import masks
+from jaxnas import masks, rewards
 from jaxnas.controllers import local_search
 from jaxnas.errors import InputError
 from jaxnas.spaces import blocks
@@ -40,7 +40,9 @@ class Climb:
         proposal = self.asking(jax.random.key(self.round), self.state)
         scores = [score(tuple(a)) if callable(score) else score for a in proposal.arch.tolist()]
         reward = jnp.zeros(proposal.arch.shape).at[:, -1].set(jnp.array(scores))
-        self.state, self.metrics = self.telling(jax.random.key(0), self.state, proposal, reward)
+        self.state, self.metrics = self.telling(
+            jax.random.key(0), self.state, proposal, rewards.outcome(reward)
+        )
         return proposal.arch.tolist() if len(scores) > 1 else proposal.arch[0].tolist()
 
     @property
@@ -118,7 +120,7 @@ def test_a_late_result_marks_nothing_of_another_center():
     climb.tell(0.5)
     late = climb.asking(jax.random.key(100), climb.state)
     climb.tell(0.6)
-    state, metrics = climb.telling(jax.random.key(0), climb.state, late, jnp.zeros((1, 3)))
+    state, metrics = climb.telling(jax.random.key(0), climb.state, late, rewards.outcome(jnp.zeros((1, 3))))
     assert int(metrics["tried"]) == 0
     assert state.center.tolist() == climb.center
 

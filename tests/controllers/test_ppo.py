@@ -9,6 +9,7 @@ import pytest
 from jaxnas import masks
 from jaxnas.controllers import ppo
 from jaxnas.errors import InputError
+from jaxnas.rewards import outcome
 from jaxnas.spaces import blocks
 from jaxnas.types import Proposal
 from tests.controllers.test_a2c import ARCH, LOGITS, QUARTER, REWARD, SPACE, VALUE, VALUES
@@ -25,7 +26,7 @@ def told(reward=REWARD, arch=ARCH, log_prob=LOG_PROB, params=(QUARTER, VALUE), *
     state = controller.init(jax.random.key(0))._replace(params=params)
     value = jnp.broadcast_to(VALUE if isinstance(params, tuple) else jnp.zeros(3), arch.shape)
     memo = {"log_prob": jnp.asarray(log_prob, jnp.float32), "value": value}
-    after, metrics = jax.jit(controller.tell)(jax.random.key(1), state, Proposal(arch, memo), reward)
+    after, metrics = jax.jit(controller.tell)(jax.random.key(1), state, Proposal(arch, memo), outcome(reward))
     return jax.tree.map(lambda m: 10 * m, optax.tree.get(after.optimizer, "mu")), metrics
 
 
@@ -86,18 +87,20 @@ def test_eight_rounds_of_one_are_one_round_of_eight():
     tell = jax.jit(one.tell)
     for i in range(8):
         row = jax.tree.map(lambda x, i=i: x[i : i + 1], proposal)
-        failed, _ = tell(jax.random.key(3), state, row, jnp.full_like(reward[:1], jnp.nan))
+        failed, _ = tell(jax.random.key(3), state, row, outcome(jnp.full_like(reward[:1], jnp.nan)))
         assert_identical(failed, state)  # a failed child is not gathered
         assert_identical((state.params, state.optimizer), (start.params, start.optimizer))
         assert int(state.gathered) == i
-        state, metrics = tell(jax.random.key(3), state, row, reward[i : i + 1])
+        state, metrics = tell(jax.random.key(3), state, row, outcome(reward[i : i + 1]))
         assert (float(metrics["entropy"]) > 0) == (i == 7)
     assert int(state.gathered) == 0
-    told, of_eight = jax.jit(eight.tell)(jax.random.key(3), eight.init(jax.random.key(0)), proposal, reward)
+    told, of_eight = jax.jit(eight.tell)(
+        jax.random.key(3), eight.init(jax.random.key(0)), proposal, outcome(reward)
+    )
     assert_close((state.params, state.optimizer), (told.params, told.optimizer), rtol=1e-3, atol=1e-6)
     assert_close(metrics, of_eight, rtol=1e-4, atol=1e-6)
     # A second rollout forgets the first.
-    second, _ = tell(jax.random.key(4), state, jax.tree.map(lambda x: x[:1], proposal), reward[:1])
+    second, _ = tell(jax.random.key(4), state, jax.tree.map(lambda x: x[:1], proposal), outcome(reward[:1]))
     assert_identical(second.params, state.params)
     assert int(second.gathered) == 1
 

@@ -9,6 +9,7 @@ import pytest
 from jaxnas import masks
 from jaxnas.controllers import priority_queue
 from jaxnas.errors import InputError
+from jaxnas.rewards import outcome
 from jaxnas.spaces import blocks
 from jaxnas.types import Proposal
 from tests.helpers import assert_close, assert_identical, chain_reward, chain_space, play, quick_jit
@@ -31,7 +32,7 @@ def made(arch=ARCH, **options):
 def told(reward=REWARD, arch=ARCH, **options):
     """The gradient that one `tell` applied (Adam's first moment is a tenth of it), the state, the metrics."""
     controller, state = made(arch, **options)
-    after, metrics = quick_jit(controller.tell)(jax.random.key(1), state, Proposal(arch, ()), reward)
+    after, metrics = quick_jit(controller.tell)(jax.random.key(1), state, Proposal(arch, ()), outcome(reward))
     return 10 * optax.tree.get(after.optimizer, "mu"), after, metrics
 
 
@@ -89,9 +90,9 @@ def test_a_round_of_failures_moves_nothing():
     controller, state = made(entropy_weight=0.1, policy_gradient_weight=1.0)
     tell = quick_jit(controller.tell)
     proposal, nan = Proposal(ARCH, ()), jnp.full((2, 3), jnp.nan)
-    assert_identical(tell(jax.random.key(1), state, proposal, nan)[0], state)
-    state, _ = tell(jax.random.key(1), state, proposal, REWARD)
-    assert_identical(tell(jax.random.key(1), state, proposal, nan)[0], state)
+    assert_identical(tell(jax.random.key(1), state, proposal, outcome(nan))[0], state)
+    state, _ = tell(jax.random.key(1), state, proposal, outcome(REWARD))
+    assert_identical(tell(jax.random.key(1), state, proposal, outcome(nan))[0], state)
 
 
 def test_an_architecture_stands_in_the_queue_once_with_its_best_reward():
@@ -101,7 +102,7 @@ def test_an_architecture_stands_in_the_queue_once_with_its_best_reward():
     def queue(archs, rewards):
         nonlocal state
         reward = jnp.zeros((2, 3)).at[:, 2].set(jnp.array(rewards))
-        state, _ = tell(jax.random.key(1), state, Proposal(jnp.array(archs), ()), reward)
+        state, _ = tell(jax.random.key(1), state, Proposal(jnp.array(archs), ()), outcome(reward))
         rows = zip(state.queue.arch.tolist(), state.queue.values.tolist(), strict=True)
         return {tuple(arch): value for arch, value in rows if arch[0] >= 0}
 
@@ -118,10 +119,10 @@ def test_two_updates_are_two_steps_on_the_same_queue():
     one, state = made(entropy_weight=0.1)
     two, _ = made(entropy_weight=0.1, updates=2)
     proposal = Proposal(ARCH, ())
-    twice, _ = quick_jit(two.tell)(jax.random.key(1), state, proposal, REWARD)
+    twice, _ = quick_jit(two.tell)(jax.random.key(1), state, proposal, outcome(REWARD))
     tell = quick_jit(one.tell)
     for _ in range(2):
-        state, _ = tell(jax.random.key(1), state, proposal, REWARD)
+        state, _ = tell(jax.random.key(1), state, proposal, outcome(REWARD))
     assert_close((twice.params, twice.optimizer), (state.params, state.optimizer), rtol=1e-5, atol=1e-7)
 
 

@@ -10,6 +10,7 @@ import pytest
 from jaxnas import controllers, evaluators, loop, masks, planning, rewards
 from jaxnas.controllers import double_q, q_learning, sarsa
 from jaxnas.errors import InputError
+from jaxnas.rewards import outcome
 from jaxnas.spaces import blocks
 from jaxnas.types import Proposal
 from tests.helpers import FORBID, assert_identical, chain
@@ -35,7 +36,7 @@ def told(controller, *trials, q=None, epsilon=1.0):
     tell = jax.jit(controller.tell)
     for i, (arch, reward) in enumerate(trials):
         proposal = Proposal(arch, {"epsilon": jnp.full(1, epsilon)})
-        state, metrics = tell(jax.random.key(i), state, proposal, jnp.array([reward], jnp.float32))
+        state, metrics = tell(jax.random.key(i), state, proposal, outcome(jnp.array([reward], jnp.float32)))
     return state, metrics
 
 
@@ -118,7 +119,7 @@ def test_double_q_by_hand():
     for seed in range(12):
         state = learner.init(jax.random.key(0))._replace(q=jnp.asarray(q, jnp.float32))
         proposal = Proposal(jnp.array([[2, 2]]), {"epsilon": jnp.ones(1)})  # Q(6, b) is never the best
-        after, _ = tell(jax.random.key(seed), state, proposal, jnp.array([[0.0, 0.1]]))
+        after, _ = tell(jax.random.key(seed), state, proposal, outcome(jnp.array([[0.0, 0.1]])))
         last = [i for i in (0, 1) if after.q[i, 6, 2] != 0]
         first = [i for i in (0, 1) if after.q[i, 0, 2] != 0.5]
         assert len(last) == len(first) == 1
@@ -146,7 +147,7 @@ def test_unique_networks_move_epsilon(name):
         now = float(ask(jax.random.key(0), state).memo["epsilon"][0])
         reward = jnp.zeros((2, 2)).at[:, 1].set(jnp.array(rewards))
         proposal = Proposal(jnp.array([first, second]), {"epsilon": jnp.full(2, now)})
-        state, metrics = tell(jax.random.key(1), state, proposal, reward)
+        state, metrics = tell(jax.random.key(1), state, proposal, outcome(reward))
         assert float(metrics["epsilon"]) == now
         return state, (now, int(metrics["unique"]))
 
@@ -200,7 +201,7 @@ def learned(learner, table, rounds):
     def play(state, key):
         key_ask, key_tell = jax.random.split(key)
         proposal = learner.ask(key_ask, state)
-        return learner.tell(key_tell, state, proposal, jax.vmap(reward)(proposal.arch))
+        return learner.tell(key_tell, state, proposal, outcome(jax.vmap(reward)(proposal.arch)))
 
     keys = jax.random.split(jax.random.key(1), rounds)
     return jax.jit(lambda state: jax.lax.scan(play, state, keys)[0])(learner.init(jax.random.key(0)))

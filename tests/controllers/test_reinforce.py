@@ -9,6 +9,7 @@ import pytest
 from jaxnas import masks, policies
 from jaxnas.controllers import reinforce
 from jaxnas.errors import InputError
+from jaxnas.rewards import outcome
 from jaxnas.spaces import blocks
 from jaxnas.types import Proposal
 from tests.helpers import assert_close, assert_identical
@@ -28,7 +29,7 @@ def told(reward=REWARD, arch=ARCH, logits=QUARTER, temperature=1.0, space=SPACE,
     if logits is not None:
         state = state._replace(params=logits)
     proposal = Proposal(arch, {"temperature": jnp.full(len(arch), temperature)})
-    after, metrics = jax.jit(controller.tell)(jax.random.key(1), state, proposal, reward)
+    after, metrics = jax.jit(controller.tell)(jax.random.key(1), state, proposal, outcome(reward))
     return jax.tree.map(lambda m: 10 * m, optax.tree.get(after.optimizer, "mu")), after, metrics
 
 
@@ -154,7 +155,9 @@ def test_the_mean_over_decisions_is_the_sum_with_other_norms():
     tell = jax.jit(controller.tell)
     for k, (arch, total) in enumerate([([1, 0, 1], 1.0), ([0, 0, 1], -0.5), ([1, 1, 0], 0.02)], start=1):
         arch, reward = jnp.array(arch), jnp.array([[0.0, 0.0, total]])
-        state, _ = tell(jax.random.key(k), state, Proposal(arch[None], {"temperature": jnp.ones(1)}), reward)
+        state, _ = tell(
+            jax.random.key(k), state, Proposal(arch[None], {"temperature": jnp.ones(1)}), outcome(reward)
+        )
         g = jax.tree.map(
             lambda g: g * min(1.0, norm / float(jnp.linalg.norm(g.ravel()))),
             jax.grad(mean_loss)(params, arch, total),
@@ -191,8 +194,8 @@ def test_a_round_of_failures_moves_nothing(baseline):
     controller = reinforce(SPACE, policy="free_logits", batch_size=2, baseline=baseline, entropy_weight=0.1)
     tell = jax.jit(controller.tell)
     proposal = Proposal(ARCH, {"temperature": jnp.ones(2)})
-    state, _ = tell(jax.random.key(1), controller.init(jax.random.key(0)), proposal, REWARD)
-    after, _ = tell(jax.random.key(1), state, proposal, jnp.full((2, 3), jnp.nan))
+    state, _ = tell(jax.random.key(1), controller.init(jax.random.key(0)), proposal, outcome(REWARD))
+    after, _ = tell(jax.random.key(1), state, proposal, outcome(jnp.full((2, 3), jnp.nan)))
     assert_identical(after._replace(trials=state.trials), state)
     assert int(after.trials) == 4
 
@@ -244,7 +247,7 @@ def test_the_schedule_of_the_temperature():
     for r in range(4):
         proposal = ask(jax.random.key(r), state)
         seen.append(float(proposal.memo["temperature"][0]))
-        state, _ = controller.tell(jax.random.key(r), state, proposal, REWARD)
+        state, _ = controller.tell(jax.random.key(r), state, proposal, outcome(REWARD))
     np.testing.assert_allclose(seen, [5.0, 5 * 0.81, 3.5, 3.5], rtol=1e-5)
 
 
@@ -264,7 +267,7 @@ def test_it_learns_what_pays():
     for r in range(60):
         proposal = ask(jax.random.key(r), state)
         score = (proposal.arch == jnp.array([[1, 0, 1]])).mean(axis=-1, dtype=jnp.float32)
-        state, _ = tell(jax.random.key(r), state, proposal, jnp.zeros((8, 3)).at[:, 2].set(score))
+        state, _ = tell(jax.random.key(r), state, proposal, outcome(jnp.zeros((8, 3)).at[:, 2].set(score)))
     arch, probabilities = controller.policy(state)
     assert arch.tolist() == [1, 0, 1]
     assert float(probabilities.max(-1).min()) > 0.8
@@ -285,7 +288,7 @@ def test_a_batch_of_one():
     state = controller.init(jax.random.key(0))
     proposal = controller.ask(jax.random.key(1), state)
     masks.check(SPACE, np.asarray(proposal.arch))
-    state, _ = controller.tell(jax.random.key(2), state, proposal, jnp.ones((1, 3)))
+    state, _ = controller.tell(jax.random.key(2), state, proposal, outcome(jnp.ones((1, 3))))
     assert np.isfinite(state.params).all()
 
 
