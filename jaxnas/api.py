@@ -17,7 +17,7 @@ from jaxnas import config, report
 from jaxnas.commands import search as searching
 from jaxnas.config import options
 from jaxnas.errors import InputError, unknown
-from jaxnas.runs import environment, run
+from jaxnas.runs import environment, process
 
 HEAD, TAIL = 5, 5  # rows of a table that a notebook shows
 Section = str | dict[str, Any]  # a name, or a table as in TOML
@@ -77,10 +77,10 @@ def search(
         cpu_devices=settings.runtime.cpu_devices, deterministic=settings.runtime.deterministic
     )
     settings, searches, path, parts = searching.begin(settings, Path(folder), "name" in search)
-    with run.owned(path):
+    with process.owned(path):
         try:
             searching.perform(settings, searches, path, parts)
-        except run.Interrupted as interrupt:
+        except process.Interrupted as interrupt:
             if interrupt.number != signal.SIGINT:
                 raise SystemExit(128 + interrupt.number) from None
             raise KeyboardInterrupt(f"saved; go on with: jaxnas resume {path}") from None

@@ -56,7 +56,7 @@ def _init(options: argparse.Namespace, _: list[str]) -> int:
 def _search(options: argparse.Namespace, overrides: list[str]) -> int:
     from jaxnas import config
     from jaxnas.commands import progress
-    from jaxnas.runs import environment, run
+    from jaxnas.runs import environment, process
 
     if options.config is None:
         if options.help:
@@ -83,17 +83,17 @@ def _search(options: argparse.Namespace, overrides: list[str]) -> int:
         return 0
     named = any(word.split("=")[0] == "--search.name" for word in overrides)
     settings, searches, folder, parts = searching.begin(settings, Path(options.folder), named)
-    with run.owned(folder):
+    with process.owned(folder):
         return _execute(settings, searches, folder, parts)
 
 
 def _resume(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnas import config
-    from jaxnas.runs import environment, run
+    from jaxnas.runs import environment, process, run
 
     folder = options.run
     environment.read(folder)
-    with run.owned(folder):
+    with process.owned(folder):
         settings = searching.reopen(
             folder, [] if options.budget is None else ["--search.budget", str(options.budget)]
         )
@@ -145,11 +145,11 @@ def _execute_many(settings: Any, one: Any, folder: Path) -> int:
 @contextlib.contextmanager
 def _saved(command: str) -> Iterator[None]:
     """Where an interrupt ends the process with one line, which says how to go on."""
-    from jaxnas.runs import run
+    from jaxnas.runs import process
 
     try:
         yield
-    except (run.Interrupted, KeyboardInterrupt) as interrupt:
+    except (process.Interrupted, KeyboardInterrupt) as interrupt:
         print(f"interrupted, saved; go on with: {command}", file=sys.stderr, flush=True)
         # Children may still be training in threads that Python would wait for.
         sys.stdout.flush()
@@ -159,7 +159,7 @@ def _saved(command: str) -> Iterator[None]:
 def _compare(options: argparse.Namespace, overrides: list[str]) -> int:
     from jaxnas.commands import compare as comparison
     from jaxnas.commands import progress
-    from jaxnas.runs import environment, run
+    from jaxnas.runs import environment, process
 
     chosen = comparison.load(options.config, overrides)
     folder = Path(options.folder) / chosen.name
@@ -172,7 +172,7 @@ def _compare(options: argparse.Namespace, overrides: list[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--folder: cannot write into {options.folder!r}: {error.strerror}") from None
-    with run.owned(folder):
+    with process.owned(folder):
         if begun is None:
             (folder / "environment.json").write_text(
                 json.dumps(environment.describe(), indent=2) + "\n", "utf-8"
@@ -189,15 +189,15 @@ def _sample(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnas import config
     from jaxnas.commands import progress
     from jaxnas.commands import sample as sampling
-    from jaxnas.runs import environment, run
+    from jaxnas.runs import environment, process, restore
 
     if options.n < 1:
         raise InputError(f"-n: got {options.n}; it takes 1 or more")
     environment.read(options.run)
-    with run.owned(options.run):
+    with process.owned(options.run):
         settings = searching.reopen(options.run, [])
         parts = config.build(settings)
-        state = run.latest(
+        state = restore.latest(
             options.run, searching.searches_of(settings, parts)[1][0].search, settings.search.seed
         )
         with progress.Counter("sampled", options.n) as counter:
@@ -211,7 +211,7 @@ def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
     from jaxnas.commands import export as exporting
     from jaxnas.commands import progress
     from jaxnas.commands import retrain as retraining
-    from jaxnas.runs import environment, ledger, run
+    from jaxnas.runs import environment, ledger, process
 
     if options.top < 1:
         raise InputError(f"--top: got {options.top}; it takes 1 or more")
@@ -221,7 +221,7 @@ def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
         if (value := getattr(options, name)) is not None:
             overrides = [f"--network.{name}", value, *overrides]
     environment.read(options.run)
-    with run.owned(options.run):
+    with process.owned(options.run):
         settings = searching.reopen(options.run, [])
         settings = retraining.settings_of(settings, options.final, options.epochs, overrides)
         trials = ledger.read(options.run / "trials.csv")
@@ -245,7 +245,7 @@ def _retrain(options: argparse.Namespace, overrides: list[str]) -> int:
 
 def _export(options: argparse.Namespace, _: list[str]) -> int:
     from jaxnas.commands import export as exporting
-    from jaxnas.runs import environment, run
+    from jaxnas.runs import environment, process
 
     if options.optuna is not None:
         from jaxnas.log import optuna
@@ -258,7 +258,7 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
 
         to_onnx.package()  # an InputError comes now
     environment.read(options.run)
-    with run.owned(options.run):
+    with process.owned(options.run):
         path, agrees, text = exporting.execute(
             options.run, searching.reopen(options.run, []), options.trial, options.out, options.onnx
         )

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxnas import config, export, loop, training
 from jaxnas.errors import InputError
-from jaxnas.runs import checkpoint, environment, ledger, run
+from jaxnas.runs import best, checkpoint, environment, ledger
 from jaxnas.runs.files import write_folder
 from jaxnas.training import task as tasks
 from jaxnas.types import OK, STATUS, Dataset, PyTree
@@ -47,7 +47,7 @@ def trainer_of(settings: config.Config, parts: config.Parts) -> training.Trainer
 class Keeper(NamedTuple):
     """What makes best/ of a search, and checks it."""
 
-    keep: run.Keep | None  # what `run.execute` takes; None where nothing is trained
+    keep: best.Keep | None  # what `run.execute` takes; None where nothing is trained
     # a run's folder → as `export.check`, once its search has ended
     check: Callable[[Path], tuple[bool, str] | None]
 

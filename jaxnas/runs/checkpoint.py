@@ -101,6 +101,35 @@ def _read(checkpoints: ocp.training.Checkpointer, step: int, template: PyTree) -
     return None
 
 
+class Saver:
+    """Saves in the background, as often as it costs less than a twentieth of the time.
+
+    `last` is the round of the newest checkpoint on the disk, None if there is none.
+    """
+
+    def __init__(self, checkpoints: ocp.training.Checkpointer, last: int | None):
+        self.checkpoints, self.last, self.pending, self.cost = checkpoints, last, None, 0.0
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether saving again costs little of the `seconds` that the process has run."""
+        return self.cost <= 0.05 * seconds
+
+    def save(self, round: int, state: PyTree, about: dict[str, Any]) -> None:
+        """Start saving the state after `round` rounds, once the save before it has ended."""
+        self.wait()
+        started = time.perf_counter()
+        self.pending, self.last = save(self.checkpoints, round, state, about), round
+        self.cost += time.perf_counter() - started
+
+    def wait(self) -> None:
+        """Until the save that was started, if any, is on the disk."""
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            started = time.perf_counter()
+            pending.result()
+            self.cost += time.perf_counter() - started
+
+
 def to_safetensors(params: PyTree, metadata: dict[str, str]) -> bytes:
     """Parameters as a safetensors file, {path with slashes: array}."""
     flat = {

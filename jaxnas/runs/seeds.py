@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxnas import loop, masks
 from jaxnas.errors import InputError
-from jaxnas.runs import ledger, run
+from jaxnas.runs import ledger, process, run
 from jaxnas.training.programs import OutOfMemory, Programs
 from jaxnas.types import OK, STATUS, Space
 
@@ -153,7 +153,7 @@ def _compiled(
 
     firsts = range(0, plan.seeds, size)
     missing = [first for first in firsts if read(first) is None]
-    with run.Signals() as signals, signals.raised():
+    with process.Signals() as signals, signals.raised():
         if missing:
             compiled(programs.places[0], 0)
         advance((len(firsts) - len(missing)) * size * plan.budget)

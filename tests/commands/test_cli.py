@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from jaxnas.commands import arguments, cli, progress
-from jaxnas.runs import ledger, run
+from jaxnas.runs import ledger, process
 
 ROOT = Path(__file__).parents[2]
 PROMISED = ("trials.csv", "rounds.csv", "policy.npz")
@@ -551,7 +551,7 @@ def test_damage_is_one_line(capfd):
 
 def test_a_second_process_is_refused(capsys):
     assert jaxnas("search", "mock.toml") == 0
-    with run.owned(RUNS / "mock"):
+    with process.owned(RUNS / "mock"):
         arguments = ("resume", RUNS / "mock", "--budget", 50)
         assert_refused(capsys, *arguments, match="another process is running this search")
 

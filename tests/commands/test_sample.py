@@ -9,7 +9,7 @@ from jaxnas.commands import sample as sampling
 from jaxnas.controllers import q_learning, random, reinforce
 from jaxnas.errors import InputError
 from jaxnas.evaluators import mock
-from jaxnas.runs import ledger, run
+from jaxnas.runs import ledger, restore, run
 from tests.helpers import assert_identical, chain
 
 SPACE = chain()
@@ -31,7 +31,7 @@ def trained(request, tmp_path):
     parts = parts_of(request.param)
     search = loop.make(*parts[:4])
     run.execute(tmp_path, search, seed=3, stop=run.Stop(80))
-    return tmp_path, parts, search, run.latest(tmp_path, search, 3)
+    return tmp_path, parts, search, restore.latest(tmp_path, search, 3)
 
 
 def test_samples_are_those_of_the_last_policy(trained):
@@ -75,9 +75,9 @@ def test_the_state_is_the_one_of_the_last_round(tmp_path):
     search = loop.make(*parts_of("reinforce")[:4])
     run.execute(tmp_path, search, seed=3, stop=run.Stop(12))
     expected, _ = loop.run(search, search.init(jax.random.key(3)), 3)
-    assert_identical(run.latest(tmp_path, search, 3).controller, expected.controller)
+    assert_identical(restore.latest(tmp_path, search, 3).controller, expected.controller)
     with pytest.raises(InputError, match="no checkpoint to read the policy from"):
-        run.latest(tmp_path / "state", search, 3)
+        restore.latest(tmp_path / "state", search, 3)
 
 
 def test_the_summary_by_hand():

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from jaxnas import config
 from jaxnas.commands import report as reporting
 from jaxnas.commands import search as searching
-from jaxnas.runs import run
+from jaxnas.runs import checkpoint, process
 from tests.export.test_folder import FILES, TEXT
 from tests.report.test_page import data_of
 
@@ -72,7 +72,7 @@ class Watch:
 def test_page_and_best_are_whole_at_any_moment(tmp_path, monkeypatch, capsys):
     """The search of test_folder, whose best changes; then predict.py runs, in the check at its end."""
     monkeypatch.setattr(reporting, "SHARE", 1e9)  # a page every round
-    monkeypatch.setattr(run._Saver, "is_due", lambda self, seconds: True)
+    monkeypatch.setattr(checkpoint.Saver, "is_due", lambda self, seconds: True)
     path, folder = tmp_path / "small.toml", tmp_path / "small"
     path.write_text(TEXT.replace("batch_size = 3", "batch_size = 1").replace("seed = 1", "seed = 2"))
     settings = config.load(path)
@@ -84,7 +84,7 @@ def test_page_and_best_are_whole_at_any_moment(tmp_path, monkeypatch, capsys):
     left.write_text("half of a page")
     watch = Watch(folder)
     watch.on = True
-    with run.owned(folder):
+    with process.owned(folder):
         searching.perform(settings, searches, folder, parts)
     watch.on = False
     assert watch.wrong == []

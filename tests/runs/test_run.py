@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from jaxnas import config, controllers, evaluators, loop, rewards, spaces
 from jaxnas.errors import InputError
-from jaxnas.runs import checkpoint, ledger, run
+from jaxnas.runs import best, checkpoint, ledger, process, run
 from tests.helpers import takes
 
 B = 4
@@ -90,7 +90,7 @@ def searches(tmp_path_factory):
 
 def execute(folder, search, budget=24, *, seed=7, watch=lambda _: None, **stop):
     folder.mkdir(exist_ok=True)
-    with run.owned(folder):
+    with process.owned(folder):
         return run.execute(folder, search, seed=seed, stop=run.Stop(budget, **stop), watch=watch)
 
 
@@ -134,7 +134,7 @@ class Disk:
         for module, name, torn in (
             (ledger, "append", self.torn_append),
             (ledger, "write_atomic", self.torn_write),
-            (run, "write_folder", self.torn_folder),
+            (best, "write_folder", self.torn_folder),
             (checkpoint, "save", self.torn_save),
         ):
             monkeypatch.setattr(module, name, self.wrap(getattr(module, name), torn))
@@ -173,7 +173,7 @@ class Disk:
 
 @pytest.fixture
 def always_save(monkeypatch):
-    monkeypatch.setattr(run._Saver, "is_due", lambda self, seconds: True)
+    monkeypatch.setattr(checkpoint.Saver, "is_due", lambda self, seconds: True)
 
 
 @pytest.mark.parametrize("kind", ["mock", "table", "trained"])
@@ -262,7 +262,7 @@ def test_killed_again_and_again(searches, tmp_path, monkeypatch):
     for _ in range(200):
         saves = bool(rng.random() < 0.7)
         with monkeypatch.context() as patch:
-            patch.setattr(run._Saver, "is_due", lambda self, seconds, saves=saves: saves)
+            patch.setattr(checkpoint.Saver, "is_due", lambda self, seconds, saves=saves: saves)
             Disk(patch, int(rng.integers(12, 24)), bool(rng.random() < 0.5))
             try:
                 execute(tmp_path / "killed", search, 58)
@@ -516,7 +516,7 @@ def test_a_signal_between_rounds(number, searches, tmp_path):
             signal.raise_signal(number)
 
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(run.Interrupted) as interrupt:
+    with pytest.raises(process.Interrupted) as interrupt:
         execute(tmp_path / "a", searches("mock"), 24, watch=stop)
     assert interrupt.value.number == number
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -550,12 +550,12 @@ def test_a_signal_within_a_round(at, searches, tmp_path, monkeypatch):
             patch.setattr(ledger, "append", raises(ledger.append, 5))
         elif at == "save":
             patch.setattr(checkpoint, "save", raises(checkpoint.save, 2))
-            patch.setattr(run._Saver, "is_due", lambda self, seconds: True)
+            patch.setattr(checkpoint.Saver, "is_due", lambda self, seconds: True)
         else:
             name = {"evaluate": "step", "preview": "preview"}[at]
             when = {"evaluate": 2, "preview": 1}[at]
             interrupted = search._replace(**{name: raises(getattr(search, name), when)})
-        with pytest.raises(run.Interrupted):
+        with pytest.raises(process.Interrupted):
             execute(tmp_path / "a", interrupted, 10)
     rounds = {"evaluate": 1, "preview": 2, "append": 2, "save": 2}[at]
     assert len(ledger.read(tmp_path / "a" / "trials.csv")) == rounds * B
@@ -591,14 +591,14 @@ def test_outside_the_main_thread(searches, tmp_path):
 
 def test_one_owner(tmp_path):
     with (
-        run.owned(tmp_path),
+        process.owned(tmp_path),
         pytest.raises(InputError, match="another process is running this search"),
-        run.owned(tmp_path),
+        process.owned(tmp_path),
     ):
         pass
-    with run.owned(tmp_path):
+    with process.owned(tmp_path):
         pass
-    with pytest.raises(InputError, match="cannot write there"), run.owned(tmp_path / "none"):
+    with pytest.raises(InputError, match="cannot write there"), process.owned(tmp_path / "none"):
         pass
 
 

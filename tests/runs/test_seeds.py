@@ -16,7 +16,7 @@ import pytest
 from jaxnas import controllers, evaluators, loop, masks, rewards
 from jaxnas.commands import cli
 from jaxnas.errors import InputError
-from jaxnas.runs import ledger, run, seeds
+from jaxnas.runs import ledger, process, run, seeds
 from jaxnas.spaces import nasbench201
 from jaxnas.training import programs
 from jaxnas.types import OK, REJECTED
@@ -268,7 +268,7 @@ def test_on_the_host(tmp_path):
         if trials == 30:
             signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(run.Interrupted):
+    with pytest.raises(process.Interrupted):
         execute(tmp_path / "host", on_host(search), 2, watch=stop)
     assert told[-1] == 30
     assert not (tmp_path / "host/searches.npz").exists()

@@ -1,0 +1,60 @@
+"""RUN/best/: the best child of a search, written anew whenever a better one is found, whole at any moment."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnas import loop
+from jaxnas.runs import checkpoint
+from jaxnas.runs.files import write_folder
+from jaxnas.types import PyTree
+
+# (folder, what best/architecture.json says, weights, outputs on the validation split) → the files of best/
+Keep = Callable[[Path, dict[str, Any], PyTree, np.ndarray | None], dict[str, bytes]]
+
+
+def write(
+    folder: Path,
+    search: loop.Search,
+    state: loop.SearchState,
+    record: loop.Record,
+    lane: int,
+    keep: Keep | None,
+) -> None:
+    """Write best/ of the run in `folder`: a child's architecture, and its weights where there are any.
+
+    Args:
+      folder: the run's.
+      search: what evaluated the child.
+      state: of the search; its evaluator has the weights of the last round.
+      record: the round of the child.
+      lane: which child of that round.
+      keep: makes the folder's files of the weights, such as a model that runs without jaxnas.
+    """
+    arch = np.asarray(record.arch[lane])
+    about = {
+        "trial": int(record.round) * search.controller.batch_size + lane,
+        "space": search.space.name,
+        "architecture": search.space.describe(arch),
+        "arch": arch.tolist(),
+        "decisions": search.space.decode(arch),
+        "reward": float(record.reward[lane]),
+        "measures": {m: float(record.measures[m][lane]) for m in search.evaluator.measures},
+    }
+    files = {"architecture.json": (json.dumps(about, indent=2) + "\n").encode()}
+    evaluator = search.evaluator
+    weights = evaluator.weights(state.evaluator, lane) if evaluator.weights else None
+    if weights is not None:
+        metadata = {"trial": str(about["trial"])}  # its order of several is random
+        files["weights.safetensors"] = checkpoint.to_safetensors(weights, metadata)
+        if keep is not None:
+            outputs = evaluator.outputs(state.evaluator, lane) if evaluator.outputs else None
+            try:
+                files = keep(folder, about, weights, outputs)
+            except Exception as error:  # an export is no reason to lose a search
+                print(f"jaxnas: {folder / 'best'}: not exported: {error}", file=sys.stderr)
+    write_folder(folder / "best", files)
