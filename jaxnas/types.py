@@ -4,6 +4,7 @@ Each is a NamedTuple of pure functions that a factory closes over its settings. 
 round, T decisions an architecture at most, A choices the widest decision has.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -106,32 +107,64 @@ class Evaluator(NamedTuple):
     prefix: tuple[str, ...] = ()  # those of `measures` that are given per decision, float32 [B, T]
 
 
+class Task(NamedTuple):
+    """What is asked of a child network, of whose outputs [N, O] everything here is a function.
+
+    Labels are int32 [N], the class of each input, where `predict` is there, else float32 [N, O].
+    """
+
+    name: str  # what configurations and files call it
+    names: tuple[str, ...]  # of the measures; by the first one networks are compared
+    num_outputs: Callable[[int], int]  # number of classes, labels or targets → O, the width of the head
+    loss: Callable[..., jax.Array]  # (outputs, labels, weights float32 [classes] or None) → float32 []
+    score: Callable[[jax.Array, jax.Array], jax.Array]  # (outputs, labels) → float32 []: compares two epochs
+    measures: Callable[[np.ndarray, np.ndarray], dict[str, float]]  # host: (outputs, labels) → {name: value}
+    probabilities: Callable[[np.ndarray], np.ndarray]  # host: outputs → float64 [N, classes]
+    ensemble: Callable[[np.ndarray], np.ndarray]  # host: [networks, N, O] → outputs of their mean prediction
+    agreement: Callable[[np.ndarray, np.ndarray], np.ndarray]  # host: two outputs → bool [N], one prediction
+    evidence: Callable[[jax.Array, jax.Array], jax.Array]  # (outputs, targets int32 [N]) → [N]: for each
+    predict: Callable[[np.ndarray], np.ndarray] | None = None  # host: outputs → int [N], one class an input
+    constant: Callable[[np.ndarray], float] | None = None  # host: labels → the score of the best constant
+    num_classes: tuple[int, float] = (1, math.inf)  # fewest and most classes, labels or targets
+    more_is_better: bool = True  # the first measure is what `score` computes; False: it is an error
+
+
 class Split(NamedTuple):
     """Inputs and their labels."""
 
     inputs: np.ndarray  # [N, ...]; images are uint8 [N, H, W, C]
-    labels: np.ndarray  # int32 [N] (multiclass, binary); float32 [N, outputs] (multi_label, regression)
+    labels: np.ndarray  # as the task has them
 
 
 class Dataset(NamedTuple):
-    """Inputs with fixed splits. A search sees `train` and `validation` alone."""
+    """Inputs with fixed splits. A search sees `train` and `validation` alone.
+
+    What is stored need not be what a network sees. Both functions are traced into the training program; for
+    images without them the trainer's options `mean`, `std`, `crop` and `flip` make them.
+    """
 
     name: str
-    task: str  # one of TASKS
+    task: Task
     train: Split
     validation: Split
     test: Split | None
     classes: tuple[str, ...]  # names of the classes, labels or targets
     class_weights: np.ndarray | None  # float32 [classes], weights of the training loss
-    kind: str = "image"  # what one input is; some parts of jaxnas take images alone
+    kind: str = "image"  # what one input is: image, sequence, …; some parts of jaxnas take images alone
+    prepare: Callable[[jax.Array], jax.Array] | None = None  # stored [N, ...] → what a network sees
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None  # (key, stored) → stored, in training
 
     @property
     def num_outputs(self) -> int:
         """Width of the network's head: one logit suffices for a binary task."""
-        return 1 if self.task == "binary" else len(self.classes)
+        return self.task.num_outputs(len(self.classes))
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input as the network sees it, (H, W, C) of an image."""
+        stored = jax.ShapeDtypeStruct((1, *self.train.inputs.shape[1:]), self.train.inputs.dtype)
+        return (stored if self.prepare is None else jax.eval_shape(self.prepare, stored)).shape[1:]
 
-TASKS = ("multiclass", "binary", "multi_label", "regression")
 
 # What can become of a trial: the word for trials.csv, and the reason in full.
 STATUS: tuple[tuple[str, str], ...] = (

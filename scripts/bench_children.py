@@ -123,11 +123,12 @@ class JaxnasSide:
         from jaxnas.evaluators.trained import trained
         from jaxnas.networks import chain
         from jaxnas.networks.ops.convolution import resolve_lowering
+        from jaxnas.training.task import MULTICLASS
         from jaxnas.types import Dataset, Network, Split
 
         classes = tuple(map(str, range(options.outputs)))
         train, validation = (Split(arrays[f"{s}_images"], arrays[f"{s}_labels"]) for s in ("train", "val"))
-        dataset = Dataset("bench", "multiclass", train, validation, None, classes, None)
+        dataset = Dataset("bench", MULTICLASS, train, validation, None, classes, None)
         lowering = resolve_lowering(options.lowering)
         if options.family == "a":
             space = spaces.blocks()
@@ -407,7 +408,7 @@ def prepare_data(family: Family, options: argparse.Namespace, folder: Path) -> i
         from jaxnas import data
 
         dataset = data.load(options.source)
-        if dataset.task != "multiclass" or dataset.train.inputs.shape[1:] != family.image_shape:
+        if dataset.task.name != "multiclass" or dataset.train.inputs.shape[1:] != family.image_shape:
             raise SystemExit(
                 f"--source: family {options.family} takes classes of images {family.image_shape}"
             )

@@ -22,6 +22,8 @@ import numpy as np
 
 from jaxnas import networks, spaces, training
 from jaxnas.spaces.nasnet import Block, read
+from jaxnas.training.task import MULTICLASS
+from jaxnas.types import Dataset, Split
 
 CELLS = {
     # Figure 4 of the paper.
@@ -43,16 +45,18 @@ def measure(structure: Any, lowering: str, level: int | None, batch: int, steps:
     jax.clear_caches()
     space = spaces.nasnet()
     network = networks.nasnet(space, (32, 32, 3), 10, lowering=lowering)
-    trainer = training.make(network, "multiclass", None, batch * steps, 0.1, batch_size=batch, **RECIPE)
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(0, 256, (batch * steps, 32, 32, 3), dtype=np.uint8)
+    labels = rng.integers(0, 10, batch * steps).astype(np.int32)
+    train, names = Split(inputs, labels), tuple(map(str, range(10)))
+    dataset = Dataset("noise", MULTICLASS, train, train, None, names, None)
+    trainer = training.make(network, dataset, batch_size=batch, **RECIPE)
     key, knobs = jax.random.key(0), jax.tree.map(jnp.asarray, {"network": {}, **trainer.rates})
     seen = jnp.zeros((batch, 32, 32, 3), jnp.uint8), jnp.zeros(batch, jnp.int32)
     carry = jax.jit(lambda: trainer.begin(structure, key, knobs, seen))()
-    rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.integers(0, 256, (batch * steps, 32, 32, 3), dtype=np.uint8))
-    labels = jnp.asarray(rng.integers(0, 10, batch * steps).astype(np.int32))
     order = jnp.arange(batch * steps, dtype=jnp.int32).reshape(steps, batch)
     advance = jax.jit(lambda *given: trainer.advance(structure, key, knobs, *given))
-    given = carry, images, labels, order
+    given = carry, jnp.asarray(inputs), jnp.asarray(labels), order
     at = [time.perf_counter()]
     traced = advance.trace(*given)
     at.append(time.perf_counter())

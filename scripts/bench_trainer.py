@@ -29,6 +29,7 @@ from jaxnas import networks, spaces, training
 from jaxnas.evaluators import trained
 from jaxnas.networks.ops import convolution
 from jaxnas.training import programs
+from jaxnas.training.task import MULTICLASS
 from jaxnas.types import Dataset, Evaluator, Split
 
 
@@ -42,7 +43,7 @@ def dataset(n: int, side: int, n_validation: int = 500, channels: int = 1) -> Da
         return Split(images, labels)
 
     names = tuple(map(str, range(10)))
-    return Dataset("synthetic", "multiclass", split(n), split(n_validation), None, names, None)
+    return Dataset("synthetic", MULTICLASS, split(n), split(n_validation), None, names, None)
 
 
 def evaluate(evaluator: Evaluator, arch: np.ndarray, seed: int = 0) -> tuple[dict[str, np.ndarray], float]:
@@ -58,7 +59,7 @@ def stopping(repeats: int) -> None:
     data, space = dataset(2560, 28), spaces.blocks(filters=(32,), kernel=(3,), dropout=(0.1,))
     network = networks.blocks(space, (28, 28, 1), 10)
     structure, planned = network.plan(np.zeros(3, np.int32))
-    trainer = training.make(network, "multiclass", None, 2560, 0.1, epochs=10, patience=1)
+    trainer = training.make(network, data, epochs=10, patience=1)
     rows = np.random.default_rng(0)
     orders = np.stack([rows.permutation(2560).reshape(20, 128) for _ in range(10)]).astype(np.int32)
 

@@ -16,6 +16,7 @@ import numpy as np
 from jaxnas import data
 from jaxnas.data import arrays, leaves
 from jaxnas.export import explain, gradcam
+from jaxnas.training.task import BINARY
 
 LEAF = leaves.CLASSES.index("leaf")
 MOST = 100  # images
@@ -59,7 +60,7 @@ def with_masks(settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 def on_leaves(module: Any, variables: Any, images: np.ndarray, masks: np.ndarray) -> float:
     """The mean share of a heat map on the leaves; an image without any heat counts as 0."""
-    heat = gradcam.heatmaps(module, variables, images, np.full(len(images), LEAF), "binary")
+    heat = gradcam.heatmaps(module, variables, images, np.full(len(images), LEAF), BINARY)
     total = heat.sum(axis=(1, 2))
     return float(np.mean((heat * masks).sum(axis=(1, 2)) / np.where(total > 0, total, 1)))
 

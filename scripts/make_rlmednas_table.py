@@ -11,7 +11,6 @@ with other versions of the packages the last bits of a training differ, and an i
 import argparse
 import csv
 import functools
-import inspect
 import io
 from pathlib import Path
 
@@ -22,7 +21,6 @@ import numpy as np
 from jaxnas import config, data, masks, training
 from jaxnas.commands import progress
 from jaxnas.runs import environment, ledger
-from jaxnas.training import task as tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "jaxnas" / "evaluators" / "tables" / "rlmednas_digits.csv"
@@ -38,18 +36,14 @@ def measured(parts: config.Parts, settings: config.Config, archs: np.ndarray, se
     key_order, key_children = jax.random.split(jax.random.key(seed))
     keys = jnp.stack([jax.random.fold_in(key_children, i) for i in range(len(archs))])
     state, found = parts.evaluator.evaluate(keys, parts.evaluator.init(key_order), archs)
-    recipe = {
-        k: v for k, v in vars(settings.trainer).items() if k in inspect.signature(training.make).parameters
-    }
-    size = len(parts.dataset.train.inputs)
-    trainer = training.make(parts.network, parts.dataset.task, None, size, 0.0, **recipe)
+    trainer = training.make(parts.network, parts.dataset, **training.options_of(vars(settings.trainer)))
     rows = []
     for lane, arch in enumerate(archs):
         structure, knobs = parts.network.plan(arch)
         predict = jax.jit(functools.partial(trainer.predict, structure))
         weights = parts.evaluator.weights(state, lane)
         outputs = predict({"network": knobs, **trainer.rates}, weights, jnp.asarray(test.inputs))
-        accuracy = tasks.measures(parts.dataset.task, np.asarray(outputs), test.labels)["accuracy"]
+        accuracy = parts.dataset.task.measures(np.asarray(outputs), test.labels)["accuracy"]
         row = {name: ledger.number(found[name][lane]) for name in parts.evaluator.measures}
         rows.append(
             {"architecture": parts.space.describe(arch), **row, "test_accuracy": ledger.number(accuracy)}

@@ -12,6 +12,7 @@ import numpy as np
 from jaxnas import masks, rewards
 from jaxnas.errors import InputError
 from jaxnas.spaces import blocks, cnn_mdp, metaqnn, nasbench201, nasnet
+from jaxnas.training.task import MULTICLASS
 from jaxnas.types import Dataset, Space, Split
 
 # For what no optimization of machine code can break; promises about bits take jax.jit itself.
@@ -155,7 +156,7 @@ def dataset(
     """A multiclass data set without a test split."""
     train, validation = images(0, n, shape, classes), images(1, n_validation, shape, classes)
     names = tuple(f"class {c}" for c in range(classes))
-    return Dataset("blobs", "multiclass", train, validation, None, names, None)
+    return Dataset("blobs", MULTICLASS, train, validation, None, names, None)
 
 
 def is_key(x) -> bool:

@@ -16,7 +16,6 @@ from jaxnas import config, export, loop, training
 from jaxnas.errors import InputError
 from jaxnas.runs import best, checkpoint, environment, ledger
 from jaxnas.runs.files import write_folder
-from jaxnas.training import task as tasks
 from jaxnas.types import OK, STATUS, Dataset, PyTree
 
 
@@ -39,9 +38,7 @@ def trainer_of(settings: config.Config, parts: config.Parts) -> training.Trainer
     """The trainer of a network alone, without its data."""
     assert parts.network is not None and parts.dataset is not None
     chosen = training.options_of(vars(settings.trainer))
-    return training.make(
-        parts.network, parts.dataset.task, None, len(parts.dataset.train.inputs), 0.0, **chosen
-    )
+    return training.make(parts.network, parts.dataset, **chosen)
 
 
 class Keeper(NamedTuple):
@@ -144,7 +141,7 @@ def retrained(
     params = checkpoint.from_safetensors(folder / row["name"] / "weights.safetensors", like)
     images = jax.numpy.asarray(dataset.validation.inputs)
     predict = jax.jit(lambda params, x: trainer.predict(structure, {"network": knobs}, params, x))
-    names = tasks.NAMES[dataset.task]
+    names = dataset.task.names
     measured = {name: row[f"validation_{name}"] for name in names} | {"params": row["params"]}
     about = _about(parts, row, row["searched_reward"], {k: v for k, v in measured.items() if v})
     tested = {name: float(row[f"test_{name}"]) for name in names if row[f"test_{name}"]}

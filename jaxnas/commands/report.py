@@ -14,7 +14,8 @@ SHARE = 0.02  # of the time of a search, at most, that its page may take
 
 def source_of(parts: config.Parts) -> report.Source:
     """What the page needs of the objects of a search."""
-    shape = None if parts.dataset is None else tuple(parts.dataset.train.inputs.shape[1:])
+    of_images = parts.dataset is not None and parts.dataset.kind == "image"
+    shape = tuple(parts.dataset.train.inputs.shape[1:]) if parts.dataset and of_images else None
     return report.Source(parts.space, parts.network, shape)
 
 

@@ -25,7 +25,6 @@ from jaxnas.errors import InputError
 from jaxnas.evaluators import trained
 from jaxnas.networks import chain
 from jaxnas.runs import checkpoint, ledger
-from jaxnas.training import task as tasks
 from jaxnas.types import STATUS, Dataset, Network, Split
 
 ROOT = 0x2E72A1  # folded into a search's seed: no trial has these keys
@@ -152,9 +151,9 @@ def execute(
                 _write_csv(folder / "results.csv", [list(row), *(list(r.values()) for r in done.values())])
                 watch(sum(each.name in done for each in wanted))
     found = [done[each.name] for each in wanted]
-    measure = tasks.NAMES[dataset.task][0]
+    measure = dataset.task.names[0]
     if not final:  # by validation, of a regression the least error; else in the order of the search
-        sign = 1 if measure == "mae" else -1
+        sign = -1 if dataset.task.more_is_better else 1
         found[:-1] = sorted(
             found[:-1],
             key=lambda row: (row["status"] != "ok", sign * float(row[f"validation_{measure}"] or 0)),
@@ -167,12 +166,12 @@ def _trainer(
     network: Network, dataset: Dataset, settings: config.Config, final: bool
 ) -> Callable[..., list[tuple]]:
     """A function of candidates → (candidate, its row, weights or None, test outputs [N, O]) of each."""
-    test, names = dataset.test, tasks.NAMES[dataset.task]
+    test, names = dataset.test, dataset.task.names
     assert test is not None
     options = vars(settings.trainer)
     chosen = training.options_of(options)
     evaluator = trained(network, dataset._replace(test=None), **options)
-    trainer = training.make(network, dataset.task, None, len(dataset.train.inputs), 0.0, **chosen)
+    trainer = training.make(network, dataset, **chosen)
     images = jnp.asarray(test.inputs)
     weights_of = evaluator.weights
     assert weights_of is not None
@@ -193,7 +192,7 @@ def _trainer(
             outputs = None if weights is None else outputs_of(each.arch, weights)
             tested = dict.fromkeys(names, np.nan)
             if outputs is not None:
-                tested = tasks.measures(dataset.task, outputs, test.labels)
+                tested = dataset.task.measures(outputs, test.labels)
             status, reason = STATUS[int(measured["status"][lane])]
             row = {
                 "name": each.name,
@@ -221,8 +220,7 @@ def _compare(folder: Path, dataset: Dataset, labels: np.ndarray, names: list[str
     if not names:
         return
     outputs = [np.loadtxt(folder / n / "outputs.csv", delimiter=",", ndmin=2) for n in names[:ENSEMBLE]]
-    mean = _mean(dataset.task, np.stack(outputs))
-    measured = tasks.measures(dataset.task, mean, labels)
+    measured = dataset.task.measures(dataset.task.ensemble(np.stack(outputs)), labels)
     _write_csv(
         folder / "ensemble.csv",
         [
@@ -230,25 +228,12 @@ def _compare(folder: Path, dataset: Dataset, labels: np.ndarray, names: list[str
             [" ".join(names[:ENSEMBLE]), *map(ledger.number, measured.values())],
         ],
     )
-    if dataset.task in ("multiclass", "binary"):
-        predicted = (
-            outputs[0].argmax(1) if dataset.task == "multiclass" else (outputs[0][:, 0] > 0).astype(int)
-        )
+    if dataset.task.predict is not None:
+        predicted = dataset.task.predict(outputs[0])
         table = np.zeros((len(dataset.classes),) * 2, int)
         np.add.at(table, (labels, predicted), 1)
         rows = [[name, *row] for name, row in zip(dataset.classes, table.tolist(), strict=True)]
         _write_csv(folder / "confusion.csv", [["true \\ predicted", *dataset.classes], *rows])
-
-
-def _mean(task: str, outputs: np.ndarray) -> np.ndarray:  # [networks, N, O] → [N, O]
-    """Outputs whose probabilities are the mean of the networks' probabilities."""
-    from scipy import special
-
-    if task == "regression":
-        return outputs.mean(axis=0)
-    if task == "multiclass":
-        return np.log(special.softmax(outputs, axis=-1).mean(axis=0).clip(1e-300))
-    return np.asarray(special.logit(special.expit(outputs).mean(axis=0).clip(1e-15, 1 - 1e-15)))
 
 
 def _with_validation(dataset: Dataset) -> Dataset:

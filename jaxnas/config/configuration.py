@@ -249,7 +249,7 @@ def build(config: Config, *, dataset: Dataset | None = None) -> Parts:
         return Parts(space, controller, evaluator, part("reward"), rejected, None, None)
     if dataset is None:
         dataset = data.load(**vars(config.data))
-    network = part("network")(space, dataset.train.inputs.shape[1:], dataset.num_outputs)
+    network = part("network")(space, dataset.input_shape, dataset.num_outputs)
     trained = functools.partial(_factory("evaluator", "trained"), **vars(config.trainer))
     evaluator = reusing(trained(network, dataset._replace(test=None), limits))
     return Parts(space, controller, evaluator, part("reward"), rejected, network, dataset)

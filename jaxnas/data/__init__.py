@@ -12,7 +12,8 @@ import numpy as np
 from jaxnas.data import arrays, cifar10, digits, folder, leaves, medmnist, mnist, npz, splits, tfds
 from jaxnas.data.arrays import Part, Raw
 from jaxnas.errors import InputError, unknown
-from jaxnas.types import TASKS, Dataset, Split
+from jaxnas.training import task as tasks
+from jaxnas.types import Dataset, Split
 
 __all__ = ["REGISTRY", "Part", "Raw", "load"]
 
@@ -78,7 +79,7 @@ def load(
     for key, value, valid in (
         ("color", color, arrays.COLORS),
         ("class_weights", class_weights, ("none", "balanced")),
-        ("task", task or TASKS[0], TASKS),
+        ("task", task or next(iter(tasks.REGISTRY)), tasks.REGISTRY),
     ):
         if value not in valid:
             raise unknown(f"data.{key}", value, valid)
@@ -90,14 +91,18 @@ def load(
             f"data.source: {source!r} gave {type(raw).__name__}; it takes a Raw with a 'train' part"
         )
     raw = splits.select(source, arrays.check(source, raw), classes)
-    task = splits.resolve_task(source, raw, task)
-    is_classes = task in ("multiclass", "binary")
+    resolved = splits.resolve_task(source, raw, task)
+    is_classes = resolved.predict is not None
     if class_weights == "balanced" and not is_classes:
-        raise InputError(f"data.class_weights: 'balanced' takes classes; the task is {task!r}: set 'none'")
+        raise InputError(
+            f"data.class_weights: 'balanced' takes classes; the task is {resolved.name!r}: set 'none'"
+        )
 
     fractions = {"validation": validation_fraction, "test": test_fraction}
     made: dict[str, Split] = {}
-    for split, (part, index) in splits.divide(source, raw, task, fractions, limit, seed, fraction).items():
+    for split, (part, index) in splits.divide(
+        source, raw, resolved, fractions, limit, seed, fraction
+    ).items():
         images = arrays.render(f"{source}: {split}", part, index, image_size, color)
         labels = part.labels[index]
         labels = labels.astype(np.int32) if is_classes else labels.reshape(len(index), -1).astype(np.float32)
@@ -111,7 +116,7 @@ def load(
     train = made["train"]
     names = raw.classes if is_classes or train.labels.shape[1] == len(raw.classes) else ("class",)
     weights = splits.balanced_weights(train.labels, len(names)) if class_weights == "balanced" else None
-    return Dataset(raw.name or source, task, train, made["validation"], made.get("test"), names, weights)
+    return Dataset(raw.name or source, resolved, train, made["validation"], made.get("test"), names, weights)
 
 
 def _find(source: str) -> tuple[Callable[[str], Raw], str]:

@@ -26,7 +26,7 @@ class Raw(NamedTuple):
     """What a source publishes, before any option of `jaxnas.data.load`."""
 
     parts: dict[str, Part]  # "train" and, where they are published, "validation" and "test"
-    task: str = ""  # one of TASKS; "" follows from the labels
+    task: str = ""  # of a task; "" follows from the labels
     classes: tuple[str, ...] = ()  # their names; () numbers them
     name: str = ""  # of this release of the data; "" is the source as the user wrote it
 

@@ -4,6 +4,8 @@ import numpy as np
 
 from jaxnas.data.arrays import Part, Raw
 from jaxnas.errors import InputError
+from jaxnas.training import task as tasks
+from jaxnas.types import Task
 
 
 def select(source: str, raw: Raw, classes: tuple[int, ...]) -> Raw:
@@ -30,22 +32,19 @@ def select(source: str, raw: Raw, classes: tuple[int, ...]) -> Raw:
     return raw._replace(parts=parts, classes=tuple(raw.classes[one] for one in classes))
 
 
-def resolve_task(source: str, raw: Raw, asked: str | None) -> str:
+def resolve_task(source: str, raw: Raw, asked: str | None) -> Task:
     """The task that was asked for, or else the source's own, if it fits the labels."""
     labels = raw.parts["train"].labels
-    if labels.dtype == np.float32:
-        fitting = ("regression",)
-    else:
-        fitting = ("multiclass", "binary", "regression") if labels.ndim == 1 else ("multi_label",)
-    task, count = asked or raw.task or fitting[0], len(raw.classes)
-    if task not in fitting:
-        raise InputError(f"data.task: {task!r} does not fit {source}; it takes {' or '.join(fitting)}")
-    if (task == "binary" and count != 2) or (task == "multiclass" and count < 2):
-        least = "" if task == "binary" else "at least "
-        raise InputError(
-            f"data.task: {task!r} takes {least}2 classes; {source} has {count}: see data.classes"
-        )
-    return task
+    kind = "targets" if labels.dtype == np.float32 else "classes" if labels.ndim == 1 else "labels"
+    fitting = {task.name: task for task in tasks.FITTING[kind]}
+    name, count = asked or raw.task or next(iter(fitting)), len(raw.classes)
+    if name not in fitting:
+        raise InputError(f"data.task: {name!r} does not fit {source}; it takes {' or '.join(fitting)}")
+    fewest, most = fitting[name].num_classes
+    if not fewest <= count <= most:
+        takes = f"{fewest}" if fewest == most else f"at least {fewest}"
+        raise InputError(f"data.task: {name!r} takes {takes} classes; {source} has {count}: see data.classes")
+    return fitting[name]
 
 
 def spread(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
@@ -71,7 +70,7 @@ def spread(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
 def divide(
     source: str,
     raw: Raw,
-    task: str,
+    task: Task,
     fractions: dict[str, float],
     limit: int,
     seed: int,
@@ -82,7 +81,7 @@ def divide(
     Args:
       source: as the user wrote it, for messages.
       raw: checked data.
-      task: one of TASKS.
+      task: whether there are classes to keep in proportion.
       fractions: {"validation": …, "test": …} of the training images, cut if the source has no such split.
       limit: at most so many images of each split, 0 for all; smaller limits give subsets of larger ones.
       seed: of the draws.
@@ -92,7 +91,7 @@ def divide(
       InputError: a class without a training image, or too few images for a split.
     """
     labels, least = raw.parts["train"].labels, 1
-    if task in ("multiclass", "binary"):
+    if task.predict is not None:
         least = len(raw.classes)
         counts = np.bincount(labels[labels >= 0], minlength=least)
         if not counts.all():

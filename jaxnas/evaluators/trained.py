@@ -18,7 +18,6 @@ import numpy as np
 from jaxnas import training
 from jaxnas.errors import InputError
 from jaxnas.training import programs
-from jaxnas.training import task as tasks
 from jaxnas.types import (
     DIVERGED,
     NO_LEGAL_SHAPE,
@@ -106,16 +105,12 @@ def trained(
     task, (train, validation) = dataset.task, (dataset.train, dataset.validation)
     on_cpu = jax.default_backend() == "cpu"
     mapped = population == "map" or (population == "auto" and on_cpu)
-    constant = tasks.constant_accuracy(task, validation.labels)
     axis = None if mapped else programs.AXIS
 
     @functools.cache
     def trainer_of(chosen: tuple[tuple[str, Any], ...]) -> training.Trainer:
         """The trainer with what an architecture chose: batch size and optimizer are structure, too."""
-        options = recipe | dict(chosen)
-        return training.make(
-            network, task, dataset.class_weights, len(train.inputs), constant, axis, **options
-        )
+        return training.make(network, dataset, axis, **(recipe | dict(chosen)))
 
     trainer_of(())  # an InputError comes now
     pool = programs.Programs(mapped=mapped, workers=workers, memory_fraction=memory_fraction, level=xla_level)
@@ -124,10 +119,10 @@ def trained(
     streamed = train.inputs.nbytes > resident
     sizes: dict[Any, dict[str, float]] = {}  # structure → params, flops
     last: dict[int, tuple[PyTree, Any]] = {}  # lane → parameters and outputs of the last round
-    first = tasks.NAMES[task][0]
+    first = task.names[0]
     best_of = recipe.get("best_of", 0)
     extra = (f"{first}_best_of_{best_of}",) * bool(best_of) + (f"{first}_std",) * (repeats > 1)
-    names = (*tasks.NAMES[task], *extra, "epochs", "params", "flops")
+    names = (*task.names, *extra, "epochs", "params", "flops")
     costs = ("peak_bytes", "train_seconds", "examples_per_second")
 
     @functools.lru_cache(maxsize=1)
@@ -144,7 +139,7 @@ def trained(
                 sizes.pop(next(iter(sizes)))
             sizes[structure] = {
                 "params": training.count_params(network, structure),
-                "flops": training.count_flops(network, structure, knobs, train.inputs.shape[1:]),
+                "flops": training.count_flops(network, structure, knobs, dataset.input_shape),
             }
         return sizes[structure]
 
@@ -218,7 +213,7 @@ def trained(
             if not (one.finite and np.isfinite(one.outputs).all()):
                 found.append(_Result(child.lane, DIVERGED, None, None, {}))
                 continue
-            measured = tasks.measures(task, one.outputs, validation.labels)
+            measured = task.measures(one.outputs, validation.labels)
             share = 1 if mapped else len(padded) // place.devices  # of the children on one device
             measured |= {"epochs": float(one.epochs), "peak_bytes": peak / share}
             measured |= {f"{first}_best_of_{best_of}": float(one.best_of)} if best_of else {}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxnas.runs.files import write_atomic
+from jaxnas.types import Task
 
 LEAST = 0.999  # of the predictions
 SECONDS = 600
@@ -25,7 +26,7 @@ numpy.save(outputs, predict.Classifier(folder).outputs(numpy.load(images)))
 """
 
 
-def check(folder: Path, images: np.ndarray, task: str) -> tuple[bool, str]:
+def check(folder: Path, images: np.ndarray, task: Task) -> tuple[bool, str]:
     """Whether `folder` agrees with its validation.csv on `images`, and what a person is told.
 
     The share of predictions that agree is noted in the folder's metrics.json, of model.onnx too where it is.
@@ -79,12 +80,8 @@ def onnx_outputs_of(folder: Path, images: np.ndarray) -> tuple[np.ndarray, str]:
         raise ValueError(f"model.onnx: {error}") from None
 
 
-def agree(task: str, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:  # [N, O] twice → bool [N]
-    """Where two outputs are one prediction; for a regression, where they differ by rounding only."""
+def agree(task: Task, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:  # [N, O] twice → bool [N]
+    """Where two outputs are one prediction; outputs of another shape are a ValueError."""
     if found.shape != wanted.shape:
         raise ValueError(f"outputs {list(found.shape)}, validation.csv has {list(wanted.shape)}")
-    if task == "multiclass":
-        return found.argmax(axis=1) == wanted.argmax(axis=1)
-    if task == "regression":
-        return np.all(np.isclose(found, wanted, rtol=1e-3, atol=1e-3), axis=1)
-    return ((found > 0) == (wanted > 0)).all(axis=1)
+    return task.agreement(found, wanted)

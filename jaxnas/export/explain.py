@@ -9,6 +9,7 @@ from jaxnas import data
 from jaxnas.errors import InputError
 from jaxnas.export import gradcam, sheet
 from jaxnas.export.predict import Classifier
+from jaxnas.training import task as tasks
 
 SHOWN = 8  # correct and wrong validation images, each
 
@@ -93,7 +94,7 @@ def validation(folder: Path, classifier: Classifier) -> Any:
       InputError: a task without right and wrong, or other data than those of the training.
     """
     about = classifier.about
-    if about["task"] not in ("multiclass", "binary"):
+    if tasks.named(about["task"]).predict is None:
         raise InputError(f"--explain: task {about['task']} has no wrong images; give image files")
     dataset = data.load(**about["data"])
     images, labels = dataset.validation
@@ -124,6 +125,6 @@ def _pictures(
 ) -> list[sheet.Picture]:
     if not len(images):
         return []
-    module = gradcam.model_of(folder)
-    heat = gradcam.heatmaps(module, gradcam.load(folder, module), images, targets, classifier.about["task"])
+    module, task = gradcam.model_of(folder), tasks.named(classifier.about["task"])
+    heat = gradcam.heatmaps(module, gradcam.load(folder, module), images, targets, task)
     return [sheet.Picture(*each) for each in zip(images, heat, captions, strict=True)]

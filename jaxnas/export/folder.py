@@ -18,7 +18,6 @@ import numpy as np
 from jaxnas.errors import InputError
 from jaxnas.export import source, to_onnx
 from jaxnas.runs import checkpoint
-from jaxnas.training import task as tasks
 from jaxnas.types import Dataset, Network, PyTree
 
 FORMAT = 1  # of the folder
@@ -69,7 +68,7 @@ def files(origin: Origin, child: Child, onnx: bool = False) -> dict[str, bytes]:
     """
     dataset, (structure, knobs) = origin.dataset, origin.network.plan(np.asarray(child.about["arch"]))
     shape, measured = dataset.train.inputs.shape[1:], child.about["measures"]
-    names = tasks.NAMES[dataset.task]
+    names = dataset.task.names
     about = {
         "format": FORMAT,
         **child.about,
@@ -77,7 +76,7 @@ def files(origin: Origin, child: Child, onnx: bool = False) -> dict[str, bytes]:
         "input": "uint8, 0–255",
         "preprocessing": {"scale": 255, "mean": origin.mean, "std": origin.std},
         "precision": origin.precision,
-        "task": dataset.task,
+        "task": dataset.task.name,
         "classes": list(dataset.classes),
         "data": origin.data,
         "run": origin.run,

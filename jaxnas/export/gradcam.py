@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
+from jaxnas.types import Task
 
 BATCH = 64  # images at once
 
@@ -46,7 +47,7 @@ def load(folder: Path, module: Any) -> Any:
         raise InputError(f"{folder}: weights.safetensors cannot be loaded ({error})") from None
 
 
-def heatmaps(module: Any, variables: Any, images: np.ndarray, targets: np.ndarray, task: str) -> np.ndarray:
+def heatmaps(module: Any, variables: Any, images: np.ndarray, targets: np.ndarray, task: Task) -> np.ndarray:
     """L of every image for its class, as large as the image: float32 [N, H, W], at least 0.
 
     Args:
@@ -70,9 +71,7 @@ def heatmaps(module: Any, variables: Any, images: np.ndarray, targets: np.ndarra
 
         def score(change: jax.Array) -> jax.Array:  # Σ over the images, which do not see each other
             outputs, _ = outputs_and_maps(change, x)
-            if task == "binary":
-                return jnp.sum(jnp.where(targets == 1, outputs[:, 0], -outputs[:, 0]))
-            return jnp.sum(jnp.take_along_axis(outputs, targets[:, None], axis=1))
+            return jnp.sum(task.evidence(outputs, targets))
 
         alpha = jax.grad(score)(jnp.zeros_like(maps)).mean(axis=(1, 2), keepdims=True)
         found = jax.nn.relu((alpha * maps).sum(axis=-1)).astype(jnp.float32)

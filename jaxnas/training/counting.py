@@ -19,15 +19,15 @@ def count_params(network: Network, structure: Any) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(trained))
 
 
-def count_flops(network: Network, structure: Any, knobs: PyTree, image_shape: tuple[int, ...]) -> int:
-    """2 × the multiply-adds of convolutions and matrix products in one image's forward pass.
+def count_flops(network: Network, structure: Any, knobs: PyTree, input_shape: tuple[int, ...]) -> int:
+    """2 × the multiply-adds of convolutions and matrix products in one input's forward pass.
 
     Counted on the traced program, so that every network has it; the border that padding adds counts as
     pixels do, whichever way the convolution is computed.
     """
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    one = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     traced = jax.make_jaxpr(lambda params, knobs, x: network.apply(params, structure, knobs, x, None))
-    return 2 * _multiply_adds(traced(_shapes(network, structure), knobs, image).jaxpr)
+    return 2 * _multiply_adds(traced(_shapes(network, structure), knobs, one).jaxpr)
 
 
 def _shapes(network: Network, structure: Any) -> PyTree:

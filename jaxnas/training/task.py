@@ -1,92 +1,157 @@
-"""What a task asks of a child network: the training loss, and the measures of its outputs.
+"""What the tasks ask of a child network, in one registry: the loss, and what is read from its outputs.
 
-Losses are traced into the training program; measures are computed on the host from the outputs on the
-validation split, so that no program is compiled for them.
+Losses and scores are traced into the training program; measures are computed on the host from the outputs on
+the validation split, so that no program is compiled for them. Shapes: N inputs, O outputs.
 """
 
+import math
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-# The measures of each task, as `measures` returns them.
-NAMES = {
-    "multiclass": ("accuracy", "auc", "loss", "constant"),
-    "binary": ("accuracy", "auc", "loss", "constant"),
-    "multi_label": ("accuracy", "auc", "loss"),
-    "regression": ("mae", "mse", "loss"),
-}
+from jaxnas.errors import unknown
+from jaxnas.types import Task
 
 
-def loss(task: str, outputs: jax.Array, labels: jax.Array, weights: jax.Array | None) -> jax.Array:
-    """Mean training loss of a batch: cross-entropy in nats, or the squared error of a regression.
+def named(name: str) -> Task:
+    """The task of that name.
 
-    outputs [N, O]; labels int32 [N] or float32 [N, O]; weights float32 [classes] per class, or None.
+    Raises:
+      InputError: there is none.
     """
-    if task == "multiclass":
-        each = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
-        weight = None if weights is None else weights[labels]
-    elif task == "binary":
-        each = optax.sigmoid_binary_cross_entropy(outputs[:, 0], labels.astype(jnp.float32))
-        weight = None if weights is None else weights[labels]
-    elif task == "multi_label":
-        each = optax.sigmoid_binary_cross_entropy(outputs, labels)
-        weight = None if weights is None else jnp.broadcast_to(weights.reshape(1, -1), labels.shape)
-    else:
-        each, weight = jnp.square(outputs - labels), None
-    return jnp.mean(each) if weight is None else jnp.sum(each * weight) / jnp.sum(weight)
+    if name not in REGISTRY:
+        raise unknown("task", name, REGISTRY)
+    return REGISTRY[name]
 
 
-def score(task: str, outputs: jax.Array, labels: jax.Array) -> jax.Array:  # [N, O], labels → float32 []
-    """What decides between two epochs of a child, traced: the accuracy, or −MSE of a regression."""
-    if task == "multiclass":
-        return jnp.mean((jnp.argmax(outputs, axis=-1) == labels).astype(jnp.float32))
-    if task == "regression":
-        return -jnp.mean(jnp.square(outputs - labels))
+# One class of several: outputs are logits, labels int32 [N].
+
+
+def _multiclass_loss(outputs: jax.Array, labels: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Mean cross-entropy in nats."""
+    chex.assert_rank([outputs, labels], [2, 1])
+    losses = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+    return _mean(losses, None if weights is None else weights[labels])
+
+
+def _multiclass_score(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Accuracy."""
+    chex.assert_rank([outputs, labels], [2, 1])
+    return jnp.mean((jnp.argmax(outputs, axis=-1) == labels).astype(jnp.float32))
+
+
+def _multiclass_measures(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The AUC is the mean over classes of one against the rest (MedMNIST's definition)."""
+    from scipy import special  # scipy takes half of the time that jaxnas would take to import
+
+    chex.assert_rank([outputs, labels], [2, 1])
+    x = outputs.astype(np.float64)
+    log_probs = special.log_softmax(x, axis=-1)
+    return {
+        "accuracy": float(np.mean(x.argmax(-1) == labels)),
+        "auc": auc(special.softmax(x, axis=-1), np.eye(x.shape[1])[labels]),
+        "loss": float(-np.mean(log_probs[np.arange(len(labels)), labels])),
+        "constant": float(len(np.unique(x.argmax(-1))) == 1),
+    }
+
+
+def _softmax(outputs: np.ndarray) -> np.ndarray:
+    from scipy import special
+
+    return special.softmax(outputs.astype(np.float64), axis=-1)
+
+
+def _constant_accuracy(labels: np.ndarray) -> float:
+    return float(np.bincount(labels).max() / len(labels))
+
+
+# Yes or no: an output is a logit; labels are int32 [N] for one question, float32 [N, O] for several.
+
+
+def _binary_loss(outputs: jax.Array, labels: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Mean cross-entropy in nats; weights of class 0 and class 1."""
+    chex.assert_shape(outputs, (*labels.shape, 1))
+    losses = optax.sigmoid_binary_cross_entropy(outputs[:, 0], labels.astype(jnp.float32))
+    return _mean(losses, None if weights is None else weights[labels])
+
+
+def _multi_label_loss(outputs: jax.Array, labels: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Mean cross-entropy in nats; a weight for each label."""
+    chex.assert_rank(outputs, 2)
+    chex.assert_equal_shape([outputs, labels])
+    losses = optax.sigmoid_binary_cross_entropy(outputs, labels)
+    return _mean(losses, None if weights is None else jnp.broadcast_to(weights.reshape(1, -1), labels.shape))
+
+
+def _sigmoid_score(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Accuracy, the mean over labels."""
+    chex.assert_rank(outputs, 2)
     right = (outputs > 0) == (labels.reshape(outputs.shape).astype(jnp.float32) > 0.5)
     return jnp.mean(right.astype(jnp.float32))
 
 
-def constant_accuracy(task: str, labels: np.ndarray) -> float:
-    """Host: the accuracy of the best constant prediction; 0 for a regression."""
-    if task == "regression":
-        return 0.0
-    if task == "multi_label":
-        return float(np.mean(np.maximum(labels.mean(axis=0), 1 - labels.mean(axis=0))))
-    return float(np.bincount(labels).max() / len(labels))
+def _multi_label_measures(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy and AUC are means over labels (MedMNIST's definitions)."""
+    chex.assert_rank(outputs, 2)
+    x, target = outputs.astype(np.float64), labels.reshape(outputs.shape).astype(np.float64)
+    return {
+        "accuracy": float(np.mean((x > 0) == (target > 0.5))),
+        "auc": auc(x, target),
+        "loss": float(np.mean(np.logaddexp(0, x) - x * target)),
+    }
 
 
-def measures(task: str, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:  # [N, O], [N] or [N, O]
-    """Host: the measures of a split. Accuracy and AUC lie in 0–1, the loss is unweighted.
+def _binary_measures(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    constant = float(len(np.unique(outputs > 0)) == 1)
+    return {**_multi_label_measures(outputs, labels), "constant": constant}
 
-    The accuracy of a multi-label task is the mean over labels, its AUC likewise; the AUC of a multiclass
-    task is the mean over classes of one against the rest (MedMNIST's definitions). `constant` is 1 where
-    one class alone is predicted, whatever the image, else 0.
-    """
-    from scipy import special  # scipy takes half of the time that jaxnas would take to import
 
-    x = outputs.astype(np.float64)
-    if task == "multiclass":
-        log_probs = special.log_softmax(x, axis=-1)
-        rows = np.arange(len(labels))
-        one_hot = np.eye(x.shape[1])[labels]
-        return {
-            "accuracy": float(np.mean(x.argmax(-1) == labels)),
-            "auc": auc(special.softmax(x, axis=-1), one_hot),
-            "loss": float(-np.mean(log_probs[rows, labels])),
-            "constant": float(len(np.unique(x.argmax(-1))) == 1),
-        }
-    if task in ("binary", "multi_label"):
-        target = labels.reshape(x.shape).astype(np.float64)
-        found = {
-            "accuracy": float(np.mean((x > 0) == (target > 0.5))),
-            "auc": auc(x, target),
-            "loss": float(np.mean(np.logaddexp(0, x) - x * target)),
-        }
-        return found | ({"constant": float(len(np.unique(x > 0)) == 1)} if task == "binary" else {})
-    error = x - labels
+def _sigmoid(outputs: np.ndarray) -> np.ndarray:
+    from scipy import special
+
+    return special.expit(outputs.astype(np.float64))
+
+
+def _sigmoid_ensemble(outputs: np.ndarray) -> np.ndarray:
+    from scipy import special
+
+    return np.asarray(special.logit(_sigmoid(outputs).mean(axis=0).clip(1e-15, 1 - 1e-15)))
+
+
+def _same_signs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return ((a > 0) == (b > 0)).all(axis=1)
+
+
+# Numbers: outputs are the targets themselves, labels float32 [N, O].
+
+
+def _regression_loss(outputs: jax.Array, labels: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+    """Mean squared error; weights have no meaning here."""
+    chex.assert_rank(outputs, 2)
+    chex.assert_equal_shape([outputs, labels])
+    del weights
+    return jnp.mean(jnp.square(outputs - labels))
+
+
+def _regression_measures(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    chex.assert_equal_shape([outputs, labels])
+    error = outputs.astype(np.float64) - labels
     mse = float(np.mean(error**2))
     return {"mae": float(np.mean(np.abs(error))), "mse": mse, "loss": mse}
+
+
+# What tasks share.
+
+
+def _mean(losses: jax.Array, weights: jax.Array | None) -> jax.Array:  # two of one shape → []
+    return jnp.mean(losses) if weights is None else jnp.sum(losses * weights) / jnp.sum(weights)
+
+
+def _of_target(outputs: jax.Array, targets: jax.Array) -> jax.Array:  # [N, O], int32 [N] → [N]
+    return jnp.take_along_axis(outputs, targets[:, None], axis=1)[:, 0]
 
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:  # [N, O], 0/1 [N, O]
@@ -99,3 +164,74 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:  # [N, O], 0/1 [N, O
     wins = (ranks * positive).sum(axis=0) - n_positive * (n_positive + 1) / 2
     defined = pairs > 0
     return float(np.mean(wins[defined] / pairs[defined])) if defined.any() else float("nan")
+
+
+# `constant` is 1 where one class alone is predicted, whatever the input, else 0; losses are unweighted.
+MULTICLASS = Task(
+    name="multiclass",
+    names=("accuracy", "auc", "loss", "constant"),
+    num_outputs=lambda classes: classes,
+    loss=_multiclass_loss,
+    score=_multiclass_score,
+    measures=_multiclass_measures,
+    probabilities=_softmax,
+    ensemble=lambda outputs: np.log(_softmax(outputs).mean(axis=0).clip(1e-300)),
+    agreement=lambda a, b: a.argmax(axis=1) == b.argmax(axis=1),
+    evidence=_of_target,
+    predict=lambda outputs: outputs.argmax(axis=1),
+    constant=_constant_accuracy,
+    num_classes=(2, math.inf),
+)
+BINARY = Task(
+    name="binary",
+    names=("accuracy", "auc", "loss", "constant"),
+    num_outputs=lambda classes: 1,
+    loss=_binary_loss,
+    score=_sigmoid_score,
+    measures=_binary_measures,
+    probabilities=lambda outputs: np.concatenate([1 - _sigmoid(outputs), _sigmoid(outputs)], axis=1),
+    ensemble=_sigmoid_ensemble,
+    agreement=_same_signs,
+    evidence=lambda outputs, targets: jnp.where(targets == 1, outputs[:, 0], -outputs[:, 0]),
+    predict=lambda outputs: (outputs[:, 0] > 0).astype(int),
+    constant=_constant_accuracy,
+    num_classes=(2, 2),
+)
+MULTI_LABEL = Task(
+    name="multi_label",
+    names=("accuracy", "auc", "loss"),
+    num_outputs=lambda labels: labels,
+    loss=_multi_label_loss,
+    score=_sigmoid_score,
+    measures=_multi_label_measures,
+    probabilities=_sigmoid,
+    ensemble=_sigmoid_ensemble,
+    agreement=_same_signs,
+    evidence=_of_target,
+)
+REGRESSION = Task(
+    name="regression",
+    names=("mae", "mse", "loss"),
+    num_outputs=lambda targets: targets,
+    loss=_regression_loss,
+    score=lambda outputs, labels: -_regression_loss(outputs, labels),
+    measures=_regression_measures,
+    probabilities=lambda outputs: outputs,
+    ensemble=lambda outputs: outputs.mean(axis=0),
+    agreement=lambda a, b: np.all(np.isclose(a, b, rtol=1e-3, atol=1e-3), axis=1),  # they differ by rounding
+    evidence=_of_target,
+    more_is_better=False,
+)
+REGISTRY: dict[str, Task] = {
+    "multiclass": MULTICLASS,
+    "binary": BINARY,
+    "multi_label": MULTI_LABEL,
+    "regression": REGRESSION,
+}
+
+# The tasks that fit a source's labels, by default the first: classes [N], 0 or 1 [N, O], numbers [N, O].
+FITTING: dict[str, tuple[Task, ...]] = {
+    "classes": (MULTICLASS, BINARY, REGRESSION),
+    "labels": (MULTI_LABEL,),
+    "targets": (REGRESSION,),
+}

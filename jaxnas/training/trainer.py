@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 from jaxnas.errors import InputError
-from jaxnas.training import task as tasks
-from jaxnas.types import Network, PyTree
+from jaxnas.training import images
+from jaxnas.types import Dataset, Network, PyTree
 
 RATES = ("learning_rate", "weight_decay")  # knobs, which share a program; all other options are structure
 
@@ -72,11 +72,8 @@ class Trainer(NamedTuple):
 
 def make(
     network: Network,
-    task: str,
-    class_weights: np.ndarray | None,
-    size: int,  # training images
-    constant: float,  # the best accuracy of a constant predictor
-    axis: str | None = None,  # name of the vmapped population axis, None where children run alone
+    dataset: Dataset,
+    axis: str | None = None,
     *,
     epochs: int = 5,
     batch_size: int = 128,
@@ -100,7 +97,7 @@ def make(
     std: float = 0.5,
     precision: Literal["float32", "bfloat16"] = "float32",
 ) -> Trainer:
-    """The trainer of a network for a task.
+    """The trainer of a network on a data set, of which it takes what the functions below are not given.
 
     Args:
       epochs: passes over the training images, each in another order.
@@ -130,12 +127,17 @@ def make(
     Raises:
       InputError: a value out of its range, or an optimizer that optax lacks.
     """
+    task = dataset.task
     _check(locals())
-    batch_size = min(batch_size, size)
-    steps = size // batch_size
+    dataset = images.with_functions(dataset, crop, flip, mean, std)
+    prepare, augment = dataset.prepare, dataset.augment
+    assert prepare is not None
+    batch_size = min(batch_size, len(dataset.train.inputs))
+    steps = len(dataset.train.inputs) // batch_size
     make_optimizer = _optimizer(optimizer, momentum, nesterov)
-    loss_weights = None if class_weights is None else jnp.asarray(class_weights)
-    chance = constant if chance is None else chance
+    loss_weights = None if dataset.class_weights is None else jnp.asarray(dataset.class_weights)
+    if chance is None:
+        chance = 0.0 if task.constant is None else task.constant(dataset.validation.labels)
     watched = bool(patience or best_of or restarts or weights == "best")
     factor = {
         "constant": optax.constant_schedule(1.0),
@@ -151,12 +153,12 @@ def make(
         return carry.finite & ~carry.stopped & (carry.epoch < epochs)
 
     def apply(
-        params: PyTree, structure: Any, knobs: PyTree, images: jax.Array, key: Any
+        params: PyTree, structure: Any, knobs: PyTree, inputs: jax.Array, key: Any
     ) -> tuple[jax.Array, PyTree]:  # → outputs; with a key, the statistics that the network collects, or None
-        x = (images.astype(jnp.float32) / 255 - mean) / std
+        x = prepare(inputs)
         if precision == "bfloat16":
             exact = {"statistics": params["statistics"]} if network.train else {}
-            x, params = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (x, params))
+            x, params = jax.tree.map(_to_bfloat16, (x, params))
             params = {**params, **exact} if exact else params
         if network.train is None or key is None:
             return network.apply(params, structure, knobs["network"], x, key).astype(jnp.float32), None
@@ -199,7 +201,7 @@ def make(
         )
 
     def advance(
-        structure: Any, key: jax.Array, knobs: PyTree, carry: Carry, images: Any, labels: Any, order: Any
+        structure: Any, key: jax.Array, knobs: PyTree, carry: Carry, inputs: Any, labels: Any, order: Any
     ) -> Carry:
         # Weights are drawn here and nowhere else, for a draw is a good part of a program.
         params, state = jax.lax.cond(
@@ -212,13 +214,13 @@ def make(
 
         def train_step(carry: Carry, rows: jax.Array) -> Carry:
             key_step = jax.random.fold_in(jax.random.fold_in(key, 1), carry.step)
-            x, y = images[rows], labels[rows]
-            if crop or flip:
-                x = augment(jax.random.fold_in(jax.random.fold_in(key, 2), carry.step), x, crop, flip)
+            x, y = inputs[rows], labels[rows]
+            if augment is not None:
+                x = augment(jax.random.fold_in(jax.random.fold_in(key, 2), carry.step), x)
 
             def loss(params: PyTree) -> tuple[jax.Array, PyTree]:
                 outputs, kept = apply(params, structure, timed(knobs, carry.step), x, key_step)
-                return tasks.loss(task, outputs, y, loss_weights), kept
+                return task.loss(outputs, y, loss_weights), kept
 
             (value, kept), gradient = jax.value_and_grad(loss, has_aux=True)(carry.params)
             with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
@@ -244,21 +246,21 @@ def make(
         # Alone, a child that has ended takes no step; in a vectorized group it is frozen here.
         return after if axis is None else _where(live(carry), after, carry)
 
-    def forward(structure: Any, knobs: PyTree, params: PyTree, images: jax.Array) -> jax.Array:
-        return apply(params, structure, knobs, images, None)[0]
+    def forward(structure: Any, knobs: PyTree, params: PyTree, inputs: jax.Array) -> jax.Array:
+        return apply(params, structure, knobs, inputs, None)[0]
 
-    def predict(structure: Any, knobs: PyTree, params: PyTree, images: jax.Array) -> jax.Array:
-        n = images.shape[0]
+    def predict(structure: Any, knobs: PyTree, params: PyTree, inputs: jax.Array) -> jax.Array:
+        n = inputs.shape[0]
         size = min(batch_size, n)
         rows = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
-        outputs = jax.lax.map(lambda at: apply(params, structure, knobs, images[at], None)[0], rows)
+        outputs = jax.lax.map(lambda at: apply(params, structure, knobs, inputs[at], None)[0], rows)
         return outputs.reshape(rows.size, -1)[:n]
 
     def close(structure: Any, key: jax.Array, knobs: PyTree, carry: Carry, seen: tuple) -> Carry:
         after = carry._replace(epoch=carry.epoch + 1, epochs=carry.epochs + 1)
         if watched:
             outputs = predict(structure, knobs, carry.params, seen[0])
-            score = tasks.score(task, outputs, seen[1])
+            score = task.score(outputs, seen[1])
             better = score > carry.best_score
             best_epoch = jnp.where(better, after.epoch, carry.best_epoch)
             after = after._replace(
@@ -281,7 +283,7 @@ def make(
         key: jax.Array,
         knobs: PyTree,
         carry: Carry,
-        images: Any,
+        inputs: Any,
         labels: Any,
         orders: jax.Array,
         seen: tuple,
@@ -290,7 +292,7 @@ def make(
             return (at[0] < len(orders)) & some(live(at[1]))
 
         def epoch(at: tuple[jax.Array, Carry]) -> tuple[jax.Array, Carry]:
-            after = advance(structure, key, knobs, at[1], images, labels, orders[at[0]])
+            after = advance(structure, key, knobs, at[1], inputs, labels, orders[at[0]])
             return at[0] + 1, close(structure, key, knobs, after, seen)
 
         return jax.lax.while_loop(going, epoch, (jnp.zeros((), jnp.int32), carry))[1]
@@ -302,10 +304,10 @@ def make(
         return Fitted(params, outputs, carry.finite, carry.epochs, best_of_last)
 
     def fit(
-        structure: Any, key: jax.Array, knobs: PyTree, images: Any, labels: Any, orders: Any, seen: Any
+        structure: Any, key: jax.Array, knobs: PyTree, inputs: Any, labels: Any, orders: Any, seen: Any
     ) -> Fitted:
         carry = begin(structure, key, knobs, seen)
-        carry = run(structure, key, knobs, carry, images, labels, orders, seen)
+        carry = run(structure, key, knobs, carry, inputs, labels, orders, seen)
         return finish(structure, key, knobs, carry, seen)
 
     rates = {"learning_rate": np.float32(learning_rate), "weight_decay": np.float32(weight_decay)}
@@ -320,17 +322,8 @@ def options_of(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in recipe}
 
 
-def augment(key: jax.Array, images: jax.Array, crop: int, flip: bool) -> jax.Array:  # uint8 [N,H,W,C], same
-    """Each image shifted by up to `crop` pixels, zeros coming in, and mirrored in half of the cases."""
-    N, H, W, _ = images.shape
-    key_rows, key_columns, key_flip = jax.random.split(key, 3)
-    padded = jnp.pad(images, ((0, 0), (crop, crop), (crop, crop), (0, 0)))
-    rows = jax.random.randint(key_rows, (N, 1), 0, 2 * crop + 1) + jnp.arange(H)[None, :]
-    columns = jnp.broadcast_to(jnp.arange(W)[None, :], (N, W))
-    if flip:
-        columns = jnp.where(jax.random.bernoulli(key_flip, 0.5, (N, 1)), columns[:, ::-1], columns)
-    columns = jax.random.randint(key_columns, (N, 1), 0, 2 * crop + 1) + columns
-    return padded[jnp.arange(N)[:, None, None], rows[:, :, None], columns[:, None, :]]
+def _to_bfloat16(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.bfloat16) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 def _where(condition: jax.Array, a: PyTree, b: PyTree) -> PyTree:
@@ -349,10 +342,10 @@ def _check(options: dict[str, Any]) -> None:
         for name in names.split():
             if not is_right(options[name]):
                 raise InputError(f"trainer.{name}: got {options[name]}; it takes {takes}")
-    if options["task"] in ("multi_label", "regression"):
-        for name in ("restarts", *(["best_of"] if options["task"] == "regression" else [])):
-            if options[name]:
-                raise InputError(f"trainer.{name}: not for task {options['task']}; set it to 0")
+    task = options["task"]
+    for name, has_use in (("restarts", task.constant is not None), ("best_of", task.more_is_better)):
+        if options[name] and not has_use:
+            raise InputError(f"trainer.{name}: not for task {task.name}; set it to 0")
 
 
 def _optimizer(name: str, momentum: float | None, nesterov: bool) -> Callable:

@@ -11,7 +11,7 @@ from jaxnas import config, data, loop
 from jaxnas.commands import retrain as retraining
 from jaxnas.errors import InputError
 from jaxnas.runs import ledger, run
-from jaxnas.training import task as tasks
+from jaxnas.training.task import MULTICLASS
 
 TEXT = """
 [search]
@@ -70,7 +70,7 @@ def test_what_is_trained(searched, tmp_path):
     labels, outputs = dataset.test.labels, {}
     for row in rows:
         outputs[row["name"]] = np.loadtxt(folder / row["name"] / "outputs.csv", delimiter=",")
-        measured = tasks.measures("multiclass", outputs[row["name"]], labels)
+        measured = MULTICLASS.measures(outputs[row["name"]], labels)
         assert float(row["test_accuracy"]) == pytest.approx(measured["accuracy"], abs=1e-6)
         assert float(row["test_loss"]) == pytest.approx(measured["loss"], rel=1e-4)
     flat, params = load_file(folder / rows[0]["name"] / "weights.safetensors"), {}
@@ -198,13 +198,6 @@ optimizer = "sgd"
 def test_wrong_overrides(searched, override, message):
     with pytest.raises(InputError, match=message):
         retraining.settings_of(searched[1], False, None, override)
-
-
-def test_regression_and_binary_ensembles():
-    outputs = np.array([[[1.0]], [[3.0]]])
-    assert retraining._mean("regression", outputs) == 2.0
-    p = 1 / (1 + np.exp(-outputs))
-    assert retraining._mean("binary", outputs)[0, 0] == pytest.approx(np.log(p.mean() / (1 - p.mean())))
 
 
 def test_what_cannot_be_retrained(searched, tmp_path):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jaxnas.config import configuration as config
 from jaxnas.config import options
 from jaxnas.errors import InputError
+from jaxnas.training.task import MULTICLASS
 from jaxnas.types import Dataset, Split
 
 REAL_REGISTRIES = config.registries
@@ -108,7 +109,7 @@ def stack_network(space, shape, outputs, *, head: int = 128) -> Made:
 def load_data(source: str, *, limit: int | None = None, classes: tuple[int, ...] = ()) -> Dataset:
     """Loads."""
     split = Split(np.zeros((2, 8, 9, 1), np.uint8), np.zeros(2, np.int32))
-    return Dataset(source, "multiclass", split, split, split, tuple(map(str, classes)) or ("a", "b"), None)
+    return Dataset(source, MULTICLASS, split, split, split, tuple(map(str, classes)) or ("a", "b"), None)
 
 
 FAKES: dict[str, dict[str, Callable]] = {

@@ -15,7 +15,7 @@ from PIL import Image
 from jaxnas import data
 from jaxnas.data import cifar10, digits, leaves, medmnist, mnist
 from jaxnas.errors import InputError
-from jaxnas.types import TASKS
+from jaxnas.training.task import REGISTRY as TASKS
 
 
 def noise(count, *shape, seed=0):
@@ -161,7 +161,7 @@ def splits_of(dataset):
 def test_every_source_gives_checked_arrays(source):
     dataset = data.load(source)
     assert dataset.name == source
-    assert dataset.task in TASKS
+    assert dataset.task in TASKS.values()
     assert dataset.class_weights is None
     assert len(splits_of(dataset)) == 3
     for images, targets in splits_of(dataset):
@@ -242,7 +242,7 @@ def test_npz_keeps_published_splits(monkeypatch, tmp_path):
 def test_npz_labels_say_the_task(tmp_path, targets, task, shape, classes):
     np.savez(tmp_path / "x.npz", train_images=noise(20, 5, 5, 2), train_labels=targets)
     dataset = data.load(f"npz:{tmp_path / 'x.npz'}")
-    assert (dataset.task, dataset.train.labels.shape, dataset.classes) == (task, shape, classes)
+    assert (dataset.task.name, dataset.train.labels.shape, dataset.classes) == (task, shape, classes)
     assert dataset.train.labels.dtype == (np.int32 if task == "multiclass" else np.float32)
     assert dataset.train.inputs.shape == (12, 5, 5, 2)
     assert dataset.num_outputs == len(classes)
@@ -297,8 +297,8 @@ def test_medmnist_tasks(monkeypatch, tmp_path, name, task):
     (tmp_path / f"{name}.npz").write_bytes(content)
     monkeypatch.setenv("JAXNAS_DATA", str(tmp_path))
     monkeypatch.setitem(medmnist.SETS, name, facts._replace(md5=hashlib.md5(content).hexdigest() + " 1 2 3"))
-    assert data.load(f"medmnist:{name}").task == task
-    assert data.load(f"medmnist:{name}", task="regression").task == "regression"
+    assert data.load(f"medmnist:{name}").task.name == task
+    assert data.load(f"medmnist:{name}", task="regression").task.name == "regression"
 
 
 def test_medmnist_table_is_the_package_s():
@@ -443,4 +443,4 @@ def test_leaves_options_in_the_source():
     images, targets, _ = leaves.generate(3, 16, seed=2, rotate=True)
     np.testing.assert_array_equal(raw.parts["train"].images, images)
     np.testing.assert_array_equal(raw.parts["train"].labels, targets)
-    assert data.load("leaves:count=20,size=8").task == "binary"
+    assert data.load("leaves:count=20,size=8").task.name == "binary"

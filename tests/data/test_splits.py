@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from jaxnas.data import splits
 from jaxnas.data.arrays import Part, Raw
 from jaxnas.errors import InputError
+from jaxnas.training import task as tasks
 
 FRACTIONS = {"validation": 0.2, "test": 0.2}
 labels_st = st.lists(st.integers(0, 4), min_size=1, max_size=80).map(lambda x: np.array(x, np.int64))
@@ -21,7 +22,7 @@ def raw_of(labels, **others):
 
 
 def divided(labels, fractions=FRACTIONS, limit=0, seed=0, task="multiclass", share=1.0, **others):
-    chosen = splits.divide("src", raw_of(labels, **others), task, fractions, limit, seed, share)
+    chosen = splits.divide("src", raw_of(labels, **others), tasks.named(task), fractions, limit, seed, share)
     return {split: index for split, (_, index) in chosen.items()}
 
 

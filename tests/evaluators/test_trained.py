@@ -19,6 +19,7 @@ from jaxnas.evaluators import trained
 from jaxnas.spaces import blocks
 from jaxnas.training import programs
 from jaxnas.training import task as tasks
+from jaxnas.training.task import MULTICLASS
 from jaxnas.types import DIVERGED, NO_LEGAL_SHAPE, OK, OUT_OF_MEMORY, REJECTED, Dataset, Split
 from tests.helpers import assert_close, assert_identical, dataset, differs
 
@@ -342,7 +343,7 @@ def other_task(task, weights=None):
 
     outputs = {"multiclass": 2, "binary": 2, "multi_label": 3, "regression": 2}[task]
     names = tuple(f"class {c}" for c in range(outputs))
-    return Dataset("other", task, split(64), split(20), None, names, weights)
+    return Dataset("other", tasks.named(task), split(64), split(20), None, names, weights)
 
 
 @pytest.mark.parametrize(
@@ -360,13 +361,13 @@ def test_every_task_is_learned(task, weights):
     network = networks.blocks(SPACE, (8, 8, 1), given.num_outputs)
     evaluator = make(network, given, epochs=8, learning_rate=0.02)
     _, measures = evaluator.evaluate(KEYS[:1], STATE, ARCH[:1])
-    assert set(measures) == {*tasks.NAMES[task], "epochs", "params", "flops", "status"} | COSTS
+    assert set(measures) == {*given.task.names, "epochs", "params", "flops", "status"} | COSTS
     assert measures["status"].tolist() == [OK]
     # Better than the best constant: probability 1/2 of each class or label, the mean of the targets.
     constant = np.zeros((20, given.num_outputs), np.float32)
     if task == "regression":
         constant += given.validation.labels.mean(axis=0)
-    by_chance = tasks.measures(task, constant, given.validation.labels)["loss"]
+    by_chance = given.task.measures(constant, given.validation.labels)["loss"]
     assert measures["loss"][0] < 0.8 * by_chance
     if task in ("binary", "multiclass"):
         assert measures["accuracy"][0] >= 0.9
@@ -400,9 +401,9 @@ def test_against_a_plain_loop():
 
     @jax.jit
     def gradient(params, x, y, key):
-        return jax.grad(
-            lambda p: tasks.loss("multiclass", NETWORK.apply(p, structure, knobs, x, key), y, None)
-        )(params)
+        return jax.grad(lambda p: MULTICLASS.loss(NETWORK.apply(p, structure, knobs, x, key), y, None))(
+            params
+        )
 
     for epoch in range(2):
         order = np.asarray(jax.random.permutation(jax.random.fold_in(STATE["root"], epoch), 60))
@@ -415,7 +416,7 @@ def test_against_a_plain_loop():
             params, step = optax.apply_updates(params, updates), step + 1
     assert_close(evaluator.weights(STATE, 0), params, rtol=1e-4, atol=1e-6)
     outputs = NETWORK.apply(params, structure, knobs, normalized(DATA.validation.inputs), None)
-    expected = tasks.measures("multiclass", np.asarray(outputs), DATA.validation.labels)
+    expected = MULTICLASS.measures(np.asarray(outputs), DATA.validation.labels)
     for name, value in expected.items():
         assert float(measures[name][0]) == pytest.approx(value, rel=1e-4)
 
@@ -437,7 +438,8 @@ def test_digits_are_learned():
 @pytest.mark.parametrize("lowering", ["xla", "gemm"])
 def test_a_group_lowers_for_accelerators(platform, lowering):
     network = networks.blocks(blocks(), (28, 28, 1), 11, lowering=lowering)
-    trainer = training.make(network, "multiclass", None, 20, 0.1, programs.AXIS, batch_size=8, patience=1)
+    data = dataset(n=20, shape=(28, 28, 1))
+    trainer = training.make(network, data, programs.AXIS, batch_size=8, patience=1)
     structure, knobs = network.plan([1, 1, 0])
     rates = {name: np.stack([rate] * 3) for name, rate in trainer.rates.items()}
     each = (

@@ -16,6 +16,7 @@ from jaxnas.errors import InputError
 from jaxnas.export import agreement, explain, predict
 from jaxnas.export.folder import PACKAGES, stablehlo
 from jaxnas.runs import environment, ledger, run
+from jaxnas.training.task import BINARY, MULTI_LABEL, MULTICLASS, REGRESSION
 
 TEXT = """
 [search]
@@ -95,27 +96,27 @@ def test_it_agrees_in_a_fresh_process(searched, tmp_path, monkeypatch):
     monkeypatch.setattr(agreement, "outputs_of", lambda folder, images: outputs)
     images = parts.dataset.validation.inputs
     np.savetxt(tmp_path / "best" / "validation.csv", np.roll(outputs, 1, axis=1), delimiter=",")
-    agrees, text = export.check(tmp_path / "best", images, "multiclass")
+    agrees, text = export.check(tmp_path / "best", images, MULTICLASS)
     assert not agrees and "0.00% of 120" in text
     np.savetxt(tmp_path / "best" / "validation.csv", outputs[:7], delimiter=",")
-    agrees, text = export.check(tmp_path / "best", images, "multiclass")
+    agrees, text = export.check(tmp_path / "best", images, MULTICLASS)
     assert not agrees and "outputs [120, 10], validation.csv has [7, 10]" in text
 
 
 def test_what_does_not_run_is_told(tmp_path):
     (tmp_path / "validation.csv").write_text("1,2\n")
     (tmp_path / "predict.py").write_text("raise ValueError('broken')")
-    agrees, text = export.check(tmp_path, np.zeros((1, 8, 8, 1), np.uint8), "multiclass")
+    agrees, text = export.check(tmp_path, np.zeros((1, 8, 8, 1), np.uint8), MULTICLASS)
     assert not agrees and "does not run" in text and "broken" in text
 
 
 def test_agreement_by_hand():
     logits = np.array([[0.0, 1.0], [2.0, -1.0]])
-    np.testing.assert_array_equal(agreement.agree("multiclass", logits, logits[:, ::-1]), [False, False])
-    np.testing.assert_array_equal(agreement.agree("multi_label", logits, abs(logits)), [True, False])
-    np.testing.assert_array_equal(agreement.agree("binary", logits[:, :1], logits[:, :1]), [True, True])
+    np.testing.assert_array_equal(agreement.agree(MULTICLASS, logits, logits[:, ::-1]), [False, False])
+    np.testing.assert_array_equal(agreement.agree(MULTI_LABEL, logits, abs(logits)), [True, False])
+    np.testing.assert_array_equal(agreement.agree(BINARY, logits[:, :1], logits[:, :1]), [True, True])
     np.testing.assert_array_equal(
-        agreement.agree("regression", logits, logits + np.array([[0, 0], [0, 1]])), [True, False]
+        agreement.agree(REGRESSION, logits, logits + np.array([[0, 0], [0, 1]])), [True, False]
     )
 
 

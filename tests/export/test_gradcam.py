@@ -9,6 +9,7 @@ import pytest
 
 from jaxnas.errors import InputError
 from jaxnas.export import gradcam, sheet
+from jaxnas.training.task import BINARY, MULTICLASS
 
 
 class Linear(nn.Module):
@@ -29,13 +30,13 @@ IMAGE = np.array([[0, 1], [2, 3]], np.uint8).reshape(1, 2, 2, 1)
 def test_by_hand():
     """Gradients are 1, 0 for the first class, so L is x; −2, 1 for the second, so ReLU(3 − 3 x)."""
     images = np.concatenate([IMAGE, IMAGE])
-    heat = gradcam.heatmaps(MODULE, {}, images, np.array([0, 1]), "multiclass")
+    heat = gradcam.heatmaps(MODULE, {}, images, np.array([0, 1]), MULTICLASS)
     np.testing.assert_allclose(heat[0], [[0, 1], [2, 3]], atol=1e-6)
     np.testing.assert_allclose(heat[1], [[3, 0], [0, 0]], atol=1e-6)
 
 
 def test_one_logit_speaks_for_both_classes():
-    heat = gradcam.heatmaps(MODULE, {}, np.concatenate([IMAGE, IMAGE]), np.array([1, 0]), "binary")
+    heat = gradcam.heatmaps(MODULE, {}, np.concatenate([IMAGE, IMAGE]), np.array([1, 0]), BINARY)
     np.testing.assert_allclose(heat[0], [[0, 1], [2, 3]], atol=1e-6)
     np.testing.assert_array_equal(heat[1], 0)  # all of it speaks for class 1
 

@@ -12,8 +12,9 @@ import pytest
 from jaxnas import networks, spaces, training
 from jaxnas.errors import InputError
 from jaxnas.export import agreement, to_onnx
+from jaxnas.training.task import MULTICLASS
 from tests.export.test_source import trained_like
-from tests.helpers import quick_jit
+from tests.helpers import dataset, quick_jit
 from tests.spaces.test_cnn import EVERYTHING
 
 onnx = pytest.importorskip("onnx")
@@ -48,7 +49,7 @@ def check(call, shape, tolerance=1e-5):
 def check_network(space, notation, shape, precision="float32", tolerance=1e-5, **options):
     """As `check`, and outputs that depend on the images."""
     network = networks.REGISTRY[space.name](space, shape, 3, lowering="xla", **options)
-    forward = training.make(network, "multiclass", None, 10, 0.0, precision=precision, **PIXELS).forward
+    forward = training.make(network, dataset(n=10, shape=shape), precision=precision, **PIXELS).forward
     structure, knobs = network.plan(space.parse(notation))
     shapes = jax.eval_shape(lambda key: network.init(key, structure, knobs), jax.random.key(0))
     params = trained_like(shapes, 0)
@@ -197,7 +198,7 @@ def test_a_file_that_disagrees_is_told(tmp_path, monkeypatch):
         content = to_onnx.convert(lambda x: function(x.astype(jnp.float32).max((1, 2))), (4, 4, 2))
         (tmp_path / "model.onnx").write_bytes(content)
         (tmp_path / "metrics.json").write_text('{"trial": 3}')
-        return agreement.check(tmp_path, images, "multiclass")
+        return agreement.check(tmp_path, images, MULTICLASS)
 
     agrees, text = checked(lambda x: x)
     assert agrees and text.endswith("in a fresh process; 100.00% of 20 those of model.onnx in onnxruntime")
@@ -209,7 +210,7 @@ def test_a_file_that_disagrees_is_told(tmp_path, monkeypatch):
     agrees, text = checked(lambda x: -x)
     assert not agrees and "; 0.00% of 20 those of model.onnx" in text
     (tmp_path / "model.onnx").write_bytes(b"nothing")
-    agrees, text = agreement.check(tmp_path, images, "multiclass")
+    agrees, text = agreement.check(tmp_path, images, MULTICLASS)
     assert not agrees and "does not run: model.onnx: " in text
 
 

@@ -12,7 +12,7 @@ from jaxnas.networks.nasnet import Structure
 from jaxnas.runs import checkpoint
 from jaxnas.spaces.cnn import Layer
 from jaxnas.spaces.nasnet import COMBINE, OPERATIONS, Block
-from tests.helpers import SPACES, quick_jit, random_archs
+from tests.helpers import SPACES, dataset, quick_jit, random_archs
 from tests.spaces.test_cnn import EVERYTHING
 
 LINES = 100  # a model file stays below
@@ -72,7 +72,7 @@ def test_activations_in_half_the_bytes(family, tmp_path):
         notation = "learning_rate=0.01 - batch_size=8 - optimizer=adam - weight_decay=0.0 - "
         notation += "C(4,3,1)+batch-norm - C(8,1,1)+layer-norm - SM()"
     network = networks.REGISTRY[family](space, (8, 8, 1), 3, lowering="xla")
-    trainer = training.make(network, "multiclass", None, 10, 0.0, mean=0.25, std=0.5, precision="bfloat16")
+    trainer = training.make(network, dataset(), mean=0.25, std=0.5, precision="bfloat16")
     structure, knobs = network.plan(space.parse(notation))
     params = trained_like(
         jax.eval_shape(lambda key: network.init(key, structure, knobs), jax.random.key(0)), 0

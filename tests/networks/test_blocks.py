@@ -10,7 +10,7 @@ from jaxnas import training
 from jaxnas.errors import InputError
 from jaxnas.networks import blocks as network
 from jaxnas.spaces import blocks as space
-from jaxnas.training import task as tasks
+from jaxnas.training.task import MULTICLASS
 from tests.helpers import assert_close
 
 RLMEDNAS = {
@@ -99,7 +99,7 @@ def test_both_lowerings_train_alike():
         tx = optax.sgd(0.05, momentum=0.9)
 
         def loss(params, x, y, key, child=child, structure=structure, knobs=knobs):
-            return tasks.loss("multiclass", child.apply(params, structure, knobs, x, key), y, None)
+            return MULTICLASS.loss(child.apply(params, structure, knobs, x, key), y, None)
 
         @jax.jit
         def train(params, loss=loss, tx=tx):

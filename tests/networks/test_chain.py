@@ -10,7 +10,7 @@ import pytest
 from jaxnas.errors import InputError
 from jaxnas.networks import chain
 from jaxnas.networks.chain import ChainStructure, Layer
-from jaxnas.training import task as tasks
+from jaxnas.training.task import MULTICLASS
 from tests.helpers import assert_close
 
 C53, C12, P22, P32, P53, GAP, FC = (
@@ -124,7 +124,7 @@ def test_both_lowerings_train_alike():
 
             def loss(params):
                 key = jax.random.fold_in(jax.random.key(3), i)
-                return tasks.loss("multiclass", chain.apply(params, s, knobs, x, key, lowering), y, None)
+                return MULTICLASS.loss(chain.apply(params, s, knobs, x, key, lowering), y, None)
 
             value, gradient = jax.value_and_grad(loss)(params)
             updates, state = tx.update(gradient, state, params)
@@ -188,7 +188,7 @@ def test_a_padded_child_is_the_child(initializer):
             def loss(params):
                 key = jax.random.fold_in(jax.random.key(3), i)
                 outputs = chain.apply(params, structure, knobs, x, key, "gemm")
-                return tasks.loss("multiclass", outputs, y, None)
+                return MULTICLASS.loss(outputs, y, None)
 
             value, gradient = jax.value_and_grad(loss)(params)
             updates, state = tx.update(gradient, state, params)

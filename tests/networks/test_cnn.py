@@ -84,7 +84,7 @@ def test_batch_norm_keeps_statistics():
     np.testing.assert_allclose(later, head(jax.nn.relu(y), params["head"]), rtol=1e-3, atol=1e-3)
     # They are no parameters, and training moves them; the optimizer does not.
     assert training.count_params(NETWORK, structure) == 9 * 4 + 4 + 2 * 4 + 8 * 8 * 4 * 3 + 3
-    trainer = training.make(NETWORK, "multiclass", None, 64, 0.4, epochs=2, batch_size=8, weight_decay=0.1)
+    trainer = training.make(NETWORK, DATA, epochs=2, batch_size=8, weight_decay=0.1)
     rows = np.stack([np.arange(64).reshape(8, 8)] * 2).astype(np.int32)
     given = {"network": knobs, **jax.tree.map(jnp.asarray, trainer.rates)}
     images, labels = map(jnp.asarray, DATA.train)

@@ -254,7 +254,7 @@ def test_the_trainer_tells_the_progress():
         return {"w": jnp.zeros((16, 3)), "statistics": {"told": jnp.zeros(())}}
 
     network = Network(lambda arch: ((), {"progress": np.float32(0)}), init, apply, train=train)
-    trainer = training.make(network, "multiclass", None, 32, 0.4, epochs=2, batch_size=8)
+    trainer = training.make(network, dataset(n=32, shape=(4, 4, 1)), epochs=2, batch_size=8)
     data = images(0, 32, (4, 4, 1), 3)
     orders = jnp.arange(32, dtype=jnp.int32).reshape(1, 4, 8).repeat(2, axis=0)
     knobs = {"network": {"progress": jnp.zeros(())}, **jax.tree.map(jnp.asarray, trainer.rates)}
