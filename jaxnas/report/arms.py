@@ -28,14 +28,14 @@ def eligible(arm: Arm) -> np.ndarray:  # → [S, N]
     return np.where(arm.arrays["status"] == OK, arm.arrays["reward"], np.nan)
 
 
-def comparison(arms: Sequence[Arm], at: Sequence[int], measures: Sequence[str], last: int) -> Rows:
-    """A row an arm: best reward so far after `at` trials with its rank, `measures` of the best trial at the
-    end, means over all trials, and the ratio of the mean number of parameters to the first arm's.
+def comparison(arms: Sequence[Arm], budgets: Sequence[int], measures: Sequence[str], last: int) -> Rows:
+    """A row an arm: best reward so far after each of `budgets` with its rank, `measures` of the best trial at
+    the end, means over all trials, and the ratio of the mean number of parameters to the first arm's.
 
     Of the `last` trials the mean reward, and what it gains over the first arm whose controller is random.
     """
     rows: Rows = []
-    ends = np.array(at) - 1
+    ends = np.array(budgets) - 1
     latest = {arm.name: statistics.row_means(arm.arrays["reward"][:, -last:]) for arm in arms}
     random = next((latest[arm.name] for arm in arms if arm.controller == "random"), None)
     for arm in arms:
@@ -44,7 +44,7 @@ def comparison(arms: Sequence[Arm], at: Sequence[int], measures: Sequence[str], 
         so_far = statistics.mean(statistics.at_best(reward, best[:, ends]))
         row: dict[str, Any] = {"arm": arm.name, "controller": arm.controller}
         row |= dict(zip(("searches", "trials"), reward.shape, strict=True))
-        for i, n in enumerate(at):
+        for i, n in enumerate(budgets):
             row |= _cells(f"best_{n}", Mean(*(x[i] for x in so_far))) | {f"best_{n}_rank": 0}
         for name in measures:
             row |= _cells(f"final_{name}", statistics.mean(statistics.at_best(arrays[name], best[:, -1])))
@@ -52,13 +52,15 @@ def comparison(arms: Sequence[Arm], at: Sequence[int], measures: Sequence[str], 
         row |= _cells("last_reward", statistics.mean(latest[arm.name]))
         if random is not None and len(random) == len(latest[arm.name]):
             row |= _cells("last_gain", statistics.mean(latest[arm.name] - random))
-        if all("params" in each.arrays for each in arms):
-            own, first = (statistics.row_means(each.arrays["params"]) for each in (arm, arms[0]))
-            row |= _cells("mean_params", statistics.mean(own))
+        if all("params" in other.arrays for other in arms):
+            params, params_of_first = (
+                statistics.row_means(other.arrays["params"]) for other in (arm, arms[0])
+            )
+            row |= _cells("mean_params", statistics.mean(params))
             same = Mean(*(np.ones(()),) * 3) if arm is arms[0] else None
-            row |= _cells("params_ratio", same or statistics.ratio(own, first))
+            row |= _cells("params_ratio", same or statistics.ratio(params, params_of_first))
         rows.append(row)
-    for n in at:
+    for n in budgets:
         for row, rank in zip(rows, statistics.ranks(np.array([r[f"best_{n}"] for r in rows])), strict=True):
             row[f"best_{n}_rank"] = int(rank)
     return rows
@@ -70,7 +72,7 @@ def choices(arms: Sequence[Arm]) -> Rows:
     for arm in arms:
         kinds, decoded = _decoded(arm)
         for decision in arm.space.decisions:
-            rows += _shares(arm, [str(each[decision]) for each in decoded], kinds, decision)
+            rows += _shares(arm, [str(values[decision]) for values in decoded], kinds, decision)
     return rows
 
 
@@ -84,7 +86,7 @@ def top(arms: Sequence[Arm], cross: Sequence[str]) -> Rows:
         best = statistics.top_distinct(eligible(arm), kinds, TOP)
         kinds = np.where(best >= 0, np.take_along_axis(kinds, np.maximum(best, 0), axis=1), -1)
         for together in [tuple(cross)] if cross else [(decision,) for decision in arm.space.decisions]:
-            labels = [" ".join(str(each[d]) for d in together) for each in decoded]
+            labels = [" ".join(str(values[d]) for d in together) for values in decoded]
             rows += _shares(arm, labels, kinds, " × ".join(together))
     return rows
 
@@ -135,5 +137,5 @@ def _shares(arm: Arm, labels: list[str], kinds: np.ndarray, decision: str) -> Ro
 def _decoded(arm: Arm) -> tuple[np.ndarray, list[dict[str, Any]]]:  # int [S, N] into the list
     """Each trial's architecture as a number, and what the numbers stand for, in the order of choices."""
     arch = arm.arrays["arch"]
-    found, kinds = np.unique(arch.reshape(-1, arch.shape[-1]), axis=0, return_inverse=True)
-    return kinds.reshape(arch.shape[:2]), [arm.space.decode(each) for each in found]
+    distinct, kinds = np.unique(arch.reshape(-1, arch.shape[-1]), axis=0, return_inverse=True)
+    return kinds.reshape(arch.shape[:2]), [arm.space.decode(row) for row in distinct]

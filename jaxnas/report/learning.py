@@ -19,36 +19,38 @@ def stages(run: Run) -> list[tuple[float, np.ndarray]]:  # [(ε, indices of its 
     if epsilon is None or not len(rounds):
         return []
     known = rounds < len(epsilon)
-    each = np.full(len(rounds), np.nan)
-    each[known] = epsilon[rounds[known].astype(int)]
-    if len(np.unique(each[np.isfinite(each)])) > STAGES:
-        each = np.ceil(np.round(each * 10, 6)) / 10
-    return [(float(e), np.flatnonzero(each == e)) for e in np.unique(each[np.isfinite(each)])[::-1]]
+    epsilon_of_trial = np.full(len(rounds), np.nan)
+    epsilon_of_trial[known] = epsilon[rounds[known].astype(int)]
+    if len(np.unique(epsilon_of_trial[np.isfinite(epsilon_of_trial)])) > STAGES:
+        epsilon_of_trial = np.ceil(np.round(epsilon_of_trial * 10, 6)) / 10
+    values = np.unique(epsilon_of_trial[np.isfinite(epsilon_of_trial)])
+    return [(float(e), np.flatnonzero(epsilon_of_trial == e)) for e in values[::-1]]
 
 
 def epsilon_figure(run: Run, name: str) -> str | None:
     """The distribution of a measure at each ε, and the share of constant predictors; None without an ε."""
-    found, values = stages(run), column(run, name)
-    found = [(e, values[at][np.isfinite(values[at])], at) for e, at in found]
-    found = [each for each in found if len(each[1])]
-    if not found:
+    values, groups = column(run, name), []  # (ε, its finite values, indices of its trials)
+    for e, trials in stages(run):
+        finite = values[trials][np.isfinite(values[trials])]
+        groups += [(e, finite, trials)] if len(finite) else []
+    if not groups:
         return None
-    shown = [(i, f"{e:g}") for i, (e, _, _) in enumerate(found)]
-    x = svg.Scale(-0.5, len(found) - 0.5, LEFT, RIGHT, shown)
-    y = svg.linear(np.concatenate([v for _, v, _ in found]), 296, 84)
+    shown = [(i, f"{e:g}") for i, (e, _, _) in enumerate(groups)]
+    x = svg.Scale(-0.5, len(groups) - 0.5, LEFT, RIGHT, shown)
+    y = svg.linear(np.concatenate([v for _, v, _ in groups]), 296, 84)
     body = [svg.axes(x, y, "ε, from the first trials on the left", name)]
-    for i, (_, v, _) in enumerate(found):
+    for i, (_, v, _) in enumerate(groups):
         mean, counted = f"{np.mean(v):.4f}", f"{len(v)} trials"
-        title = f"ε = {found[i][0]:g}: mean {mean}, median {np.median(v):.4f}, {counted}"
+        title = f"ε = {groups[i][0]:g}: mean {mean}, median {np.median(v):.4f}, {counted}"
         body.append(svg.group("c0", [svg.box(x, y, i, np.quantile(v, (0.05, 0.25, 0.5, 0.75, 0.95)), title)]))
-    means = np.array([v.mean() for _, v, _ in found])
-    body.append(svg.group("c1", [svg.line(x, y, np.arange(len(found)), means)]))
+    means = np.array([v.mean() for _, v, _ in groups])
+    body.append(svg.group("c1", [svg.line(x, y, np.arange(len(groups)), means)]))
     height, constant = 346.0, column(run, "constant")
     if np.isfinite(constant).any():
         y = svg.Scale(0, 1, 470, 390, [(v / 100, f"{v} %") for v in (0, 50, 100)])
-        share = np.array([_mean(constant[at]) for _, _, at in found])
+        share = np.array([_mean(constant[trials]) for _, _, trials in groups])
         body += [svg.axes(x, y), svg.text(16, 372, "share of children that predict one class alone")]
-        body.append(svg.group("c3", [svg.bars(x, y, np.arange(len(found)), share)]))
+        body.append(svg.group("c3", [svg.bars(x, y, np.arange(len(groups)), share)]))
         height = 506.0
     heading = f"{run.name} ({run.controller}); box: quartiles, whiskers: 5 % and 95 %, line: mean"
     return svg.document(f"{name.capitalize()} by ε", heading, height, body)
@@ -87,9 +89,9 @@ def _panels(curves: Sequence[tuple[str, np.ndarray, np.ndarray]], top: float) ->
         left, upper = LEFT + pitch * (i % 2), top + 34 + (height + 56) * (i // 2)
         x = svg.counts(int(trials.max(initial=1)), left, left + pitch - 66, 4)
         y = svg.linear(values, upper + height, upper)
-        at = np.unique(np.linspace(0, len(values) - 1, min(len(values), POINTS)).round().astype(int))
+        points = np.unique(np.linspace(0, len(values) - 1, min(len(values), POINTS)).round().astype(int))
         body += [svg.axes(x, y), svg.text(left, upper - 10, name.replace("_", " "))]
-        body.append(svg.group("c0", [svg.line(x, y, trials[at], values[at])]))
+        body.append(svg.group("c0", [svg.line(x, y, trials[points], values[points])]))
     return body, top + 20 + (height + 56) * -(-len(curves) // 2)
 
 

@@ -76,7 +76,7 @@ def _run(run: Run, twin: bool, source: Source | None, window: int, most: int) ->
     reward = column(run, "reward")
     eligible = np.where(run.trials["status"] == "ok", reward, np.nan)
     mean, best = rolling_mean(reward, window), records(eligible)
-    at = evenly(len(mean), POINTS) if n else np.zeros(0, int)
+    points = evenly(len(mean), POINTS) if n else np.zeros(0, int)
     snapshots = ledger.load_policy(run.path / "policy.npz")
     return {
         "name": run.name,
@@ -86,7 +86,7 @@ def _run(run: Run, twin: bool, source: Source | None, window: int, most: int) ->
         "budget": run.config.get("search", {}).get("budget"),
         "failed": int(np.sum(run.trials["status"] == "failed")),
         "window": window,
-        "mean": _line(window + at if n >= window else np.full(len(at), n), mean[at]),
+        "mean": _line(window + points if n >= window else np.full(len(points), n), mean[points]),
         "best_so_far": _line(best + 1, reward[best]),
         "later_mean": _number(_mean(reward[n // 2 :])),
         "trials": _trials(run, most),
@@ -131,14 +131,14 @@ def _best(run: Run, eligible: np.ndarray, source: Source | None) -> list[dict[st
     best = sorted(first.items(), key=lambda item: (-eligible[item[1]], item[1]))[:BEST]
     return [
         {
-            "trial": int(run.trials["trial"][at]),
+            "trial": int(run.trials["trial"][trial]),
             "architecture": architecture,
-            "numbers": {name: _number(column(run, name)[at]) for name in ("reward", "accuracy", "params")},
+            "numbers": {name: _number(column(run, name)[trial]) for name in ("reward", "accuracy", "params")},
             "image": list(source.image_shape) if source and source.image_shape else None,
             "parts": [list(part) for part in _parts(run, architecture, source)],
             "cells": [cells.draw(cell)._asdict() for cell in cells.cells(architecture)],
         }
-        for architecture, at in best
+        for architecture, trial in best
     ]
 
 
@@ -177,11 +177,11 @@ def _times(timings: Mapping[str, np.ndarray]) -> list[tuple[str, float]]:
 
 def _environment(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads((path / "environment.json").read_bytes())
+        recorded = json.loads((path / "environment.json").read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    found = found if isinstance(found, dict) else {}
-    return {key: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in found.items()}
+    recorded = recorded if isinstance(recorded, dict) else {}
+    return {key: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in recorded.items()}
 
 
 def _command(path: Path) -> str:
@@ -198,8 +198,8 @@ def _text(path: Path) -> str:
 
 
 def _thinned(xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    at = evenly(len(xs), POINTS) if len(xs) else np.zeros(0, int)
-    return xs[at], ys[at]
+    points = evenly(len(xs), POINTS) if len(xs) else np.zeros(0, int)
+    return xs[points], ys[points]
 
 
 def _line(xs: np.ndarray, ys: np.ndarray) -> dict[str, list]:

@@ -47,13 +47,13 @@ def figures(runs: Sequence[Run], *, window: int = 10) -> dict[str, str]:
         drawn["accuracy_params"] = _accuracy_params(series)
     first = runs[0]
     name = "accuracy" if "accuracy" in first.measures else "reward"
-    own = {
+    of_first = {
         "epsilon": learning.epsilon_figure(first, name),
         "controller": learning.measures_figure(first),
         "size": learning.size_figure(first, max(window, len(first.trials["reward"]) // 20)),
         "best": _best(first),
     }
-    return drawn | {key: figure for key, figure in own.items() if figure is not None}
+    return drawn | {key: figure for key, figure in of_first.items() if figure is not None}
 
 
 def _reward(series: Sequence[_Series], window: int) -> str:
@@ -64,8 +64,8 @@ def _reward(series: Sequence[_Series], window: int) -> str:
     y = svg.linear(np.concatenate([np.append(m, r[best]) for r, m, best in curves]), top + 316, top + 36)
     body = [legend, svg.axes(x, y, "trials", "reward")]
     for s, (reward, mean, best) in zip(series, curves, strict=True):
-        at = evenly(len(mean), LINE_POINTS)
-        thick = svg.line(x, y, len(reward) - len(mean) + 1 + at, mean[at])
+        points = evenly(len(mean), LINE_POINTS)
+        thick = svg.line(x, y, len(reward) - len(mean) + 1 + points, mean[points])
         thin = svg.steps(x, y, best + 1, reward[best], len(reward), "line thin")
         body.append(svg.group(s.style, [thick, thin]))
     heading = f"thick: mean of the last {window} trials; thin: best so far"
@@ -75,23 +75,23 @@ def _reward(series: Sequence[_Series], window: int) -> str:
 def _accuracy_params(series: Sequence[_Series]) -> str:
     name = "accuracy" if any("accuracy" in s.run.measures for s in series) else "reward"
     legend, top = svg.legend([(s.style, s.label) for s in series], 68)
-    found = [_measured(s.run, name) for s in series]
-    x = svg.logarithmic(np.concatenate([size for _, size, _ in found]), LEFT, RIGHT)
-    y = svg.linear(np.concatenate([value for _, _, value in found]), top + 316, top + 36)
+    measured = [_measured(s.run, name) for s in series]
+    x = svg.logarithmic(np.concatenate([size for _, size, _ in measured]), LEFT, RIGHT)
+    y = svg.linear(np.concatenate([value for _, _, value in measured]), top + 316, top + 36)
     dots, fronts = [], []
-    for s, (architectures, size, value) in zip(series, found, strict=True):
+    for s, (architectures, size, value) in zip(series, measured, strict=True):
         front, children = pareto(size, value), {}  # architecture → its dots, both the best first
         for i in dict.fromkeys([*front, *np.argsort(-value, kind="stable")]):
             children.setdefault(str(architectures[i]), []).append(i)
         room, marks, untold = TOOLTIPS // len(series), [], np.array([], int)
-        for architecture, own in children.items():
-            tried = f", {len(own)} trials" if len(own) > 1 else ""
-            title = f"{architecture}\n{name} {value[own[0]]:.4f}, {size[own[0]]:,.0f} parameters{tried}"
+        for architecture, trials in children.items():
+            tried = f", {len(trials)} trials" if len(trials) > 1 else ""
+            title = f"{architecture}\n{name} {value[trials[0]]:.4f}, {size[trials[0]]:,.0f} parameters{tried}"
             room -= len(title)
             if room > 0:
-                marks.append(svg.dots(x, y, size[own], value[own], title))
+                marks.append(svg.dots(x, y, size[trials], value[trials], title))
             else:
-                untold = np.append(untold, own)
+                untold = np.append(untold, trials)
         marks.append(svg.dots(x, y, size[untold], value[untold]))
         dots.append(svg.group(s.style, marks[::-1]))  # the last is on top: the best, and the first run
         fronts.append(svg.group(s.style, [svg.steps(x, y, size[front], value[front], x.hi)]))
@@ -112,12 +112,12 @@ def _best(run: Run) -> str | None:
     reward = np.where(run.trials["status"] == "ok", column(run, "reward"), np.nan)
     if not np.isfinite(reward).any():
         return None
-    at = int(np.nanargmax(reward))
-    measured = [f"trial {at}", f"reward {reward[at]:.4f}"]
+    trial = int(np.nanargmax(reward))
+    measured = [f"trial {trial}", f"reward {reward[trial]:.4f}"]
     measured += [
-        f"{name} {column(run, name)[at]:,.6g}" for name in ("accuracy", "params") if name in run.measures
+        f"{name} {column(run, name)[trial]:,.6g}" for name in ("accuracy", "params") if name in run.measures
     ]
-    architecture, title = str(run.trials["architecture"][at]), f"The best network of {run.name}"
+    architecture, title = str(run.trials["architecture"][trial]), f"The best network of {run.name}"
     return drawing.draw(architecture, title, ", ".join(measured), drawing.default_skip(run.config))
 
 

@@ -41,20 +41,20 @@ def of_policy(run: Run, snapshots: Mapping[int, tuple[np.ndarray, np.ndarray]], 
     kept = [sorted(snapshots)[i] for i in evenly(len(snapshots), POINTS)]
     rounds = run.trials["round"]
     label = _labels(space)
-    found: list[dict[str, dict[int, float]]] = [{} for _ in space.decisions]  # value → {point: probability}
+    taken: list[dict[str, dict[int, float]]] = [{} for _ in space.decisions]  # value → {point: probability}
     for point, round in enumerate(kept):
         greedy, probabilities = snapshots[round]
         for t, row in enumerate(np.asarray(probabilities, np.float64)):
             for choice in np.flatnonzero(row >= LEAST).tolist():
-                at = found[t].setdefault(label(tuple(greedy[:t].tolist()), choice), {})
-                at[point] = at.get(point, 0.0) + row[choice]
+                by_point = taken[t].setdefault(label(tuple(greedy[:t].tolist()), choice), {})
+                by_point[point] = by_point.get(point, 0.0) + row[choice]
     rows = [
-        {"name": name, "values": _ordered(list(each))}
-        for name, each in zip(space.decisions, found, strict=True)
+        {"name": name, "values": _ordered(list(by_value))}
+        for name, by_value in zip(space.decisions, taken, strict=True)
     ]
     layers = [
-        np.array([[each[value].get(p, 0.0) for p in range(len(kept))] for value in row["values"]])
-        for row, each in zip(rows, found, strict=True)
+        np.array([[by_value[value].get(p, 0.0) for p in range(len(kept))] for value in row["values"]])
+        for row, by_value in zip(rows, taken, strict=True)
     ]
     return _heat(np.array([int(np.sum(rounds < r)) for r in kept]), rows, layers)
 
@@ -82,9 +82,11 @@ def _ordered(values: Sequence[str]) -> list[str]:
     return sorted(values, key=lambda value: (value == END, natural(value)))
 
 
-def _heat(at: np.ndarray, rows: list[dict[str, Any]], layers: Sequence[np.ndarray]) -> Heat:
+def _heat(trials: np.ndarray, rows: list[dict[str, Any]], layers: Sequence[np.ndarray]) -> Heat:
     """Without the decisions that were never reached."""
     reached = [i for i, row in enumerate(rows) if row["values"] not in ([], [END])]
     rows, layers = [rows[i] for i in reached], [layers[i] for i in reached]
-    percent = np.round(100 * np.concatenate(layers)).astype(int).T if layers else np.zeros((len(at), 0), int)
-    return {"at": at.tolist(), "rows": rows, "percent": percent.tolist()}
+    percent = (
+        np.round(100 * np.concatenate(layers)).astype(int).T if layers else np.zeros((len(trials), 0), int)
+    )
+    return {"at": trials.tolist(), "rows": rows, "percent": percent.tolist()}

@@ -41,8 +41,8 @@ def read(path: str | Path) -> Run:
     if missing := [file for file in FILES if not (path / file).is_file()]:
         if missing == ["trials.csv"]:
             raise InputError(f"{path}: has no trial yet; `jaxnas resume {path}` goes on")
-        found = f"it lacks {' and '.join(missing)}" if path.is_dir() else "no such folder"
-        raise InputError(f"{path}: not a run: {found}; give a run's folder, such as checkpoints/quickstart")
+        problem = f"it lacks {' and '.join(missing)}" if path.is_dir() else "no such folder"
+        raise InputError(f"{path}: not a run: {problem}; give a run's folder, such as checkpoints/quickstart")
     try:
         config = tomllib.loads((path / "config.toml").read_text("utf-8"))
         controller = str(config["controller"]["name"])
@@ -50,8 +50,8 @@ def read(path: str | Path) -> Run:
         raise InputError(f"{path / 'config.toml'}: not the configuration of a run: {error}") from None
     table = _table(path / "trials.csv")
     header = tuple(table)
-    at = header.index("architecture")
-    choices, measures, twin = header[2:at], header[at + 1 : -3], path / "twin"
+    architecture = header.index("architecture")
+    choices, measures, twin = header[2:architecture], header[architecture + 1 : -3], path / "twin"
     for name in ("trial", "round", *measures, "reward"):
         try:
             table[name] = np.where(table[name] == "", "nan", table[name]).astype(np.float64)
@@ -65,7 +65,7 @@ def read(path: str | Path) -> Run:
 
 def with_twins(runs: Sequence[Run]) -> list[tuple[Run, bool]]:
     """Every run, each followed by its twin, and whether it is that twin."""
-    return [(each, each is run.twin) for run in runs for each in (run, run.twin) if each is not None]
+    return [(one, one is run.twin) for run in runs for one in (run, run.twin) if one is not None]
 
 
 def column(run: Run, name: str) -> np.ndarray:  # → float64 [N]

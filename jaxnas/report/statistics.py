@@ -75,8 +75,8 @@ def best_so_far(reward: np.ndarray) -> np.ndarray:  # [S, N] → int64 [S, N]
 def at_best(values: np.ndarray, best: np.ndarray) -> np.ndarray:  # [S, N], int [S, ...] → float [S, ...]
     """A measure of the trials that `best_so_far` names; NaN where there is none."""
     flat = best.reshape(len(best), -1)
-    found = np.take_along_axis(values, np.maximum(flat, 0), axis=1)
-    return np.where(flat >= 0, found, np.nan).reshape(best.shape)
+    taken = np.take_along_axis(values, np.maximum(flat, 0), axis=1)
+    return np.where(flat >= 0, taken, np.nan).reshape(best.shape)
 
 
 def ranks(values: np.ndarray) -> np.ndarray:  # [arms, ...] → int64 [arms, ...]
@@ -106,10 +106,10 @@ def top_distinct(reward: np.ndarray, kinds: np.ndarray, k: int) -> np.ndarray:  
 
     An architecture counts by its best trial; the earlier of equals comes first, a trial without reward never.
     """
-    found = np.full((len(reward), k), -1)
+    trials = np.full((len(reward), k), -1)
     for row, (values, kind) in enumerate(zip(reward, kinds, strict=True)):
         order = np.argsort(np.where(np.isnan(values), np.inf, -values), kind="stable")
         order = order[np.isfinite(values[order])]
         first = np.sort(np.unique(kind[order], return_index=True)[1])[:k]
-        found[row, : len(first)] = order[first]
-    return found
+        trials[row, : len(first)] = order[first]
+    return trials

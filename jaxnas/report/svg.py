@@ -104,13 +104,13 @@ def axes(x: Scale, y: Scale, x_label: str = "", y_label: str = "") -> str:
     """The frame of a plot: a grid line a tick of y, and the labels of both axes."""
     parts = [text((x.start + x.end) / 2, y.start + 36, x_label, "middle"), text(16, y.end - 12, y_label)]
     for value, label in y.ticks:
-        at = float(y.at(value))
-        parts.append(f'<path class="grid" d="M{_n(x.start)} {_n(at)}H{_n(x.end)}"/>')
-        parts.append(text(x.start - 6, at + 4, label, "end"))
+        height = float(y.at(value))
+        parts.append(f'<path class="grid" d="M{_n(x.start)} {_n(height)}H{_n(x.end)}"/>')
+        parts.append(text(x.start - 6, height + 4, label, "end"))
     for value, label in x.ticks:
-        at = float(x.at(value))
-        parts.append(f'<path class="grid" d="M{_n(at)} {_n(y.start)}v4"/>')
-        parts.append(text(at, y.start + 17, label, "middle"))
+        place = float(x.at(value))
+        parts.append(f'<path class="grid" d="M{_n(place)} {_n(y.start)}v4"/>')
+        parts.append(text(place, y.start + 17, label, "middle"))
     return group("muted", parts)
 
 
@@ -144,10 +144,10 @@ def dots(x: Scale, y: Scale, xs: np.ndarray, ys: np.ndarray, title: str = "") ->
     return f'<path class="dots" d="{places}">{words}</path>' if places else ""
 
 
-def box(x: Scale, y: Scale, at: float, five: np.ndarray, title: str = "") -> str:
-    """A box from five quantiles around `at`: whiskers to the first and last, a line at the middle one."""
+def box(x: Scale, y: Scale, centre: float, five: np.ndarray, title: str = "") -> str:
+    """A box from five quantiles around `centre`: whiskers to the first and last, a line at the middle one."""
     half = min(18.0, abs(float(x.at(1) - x.at(0))) / 4)
-    middle = float(x.at(at))
+    middle = float(x.at(centre))
     low, lower, median, upper, high = (_n(v) for v in y.at(five).tolist())
     left, right = _n(middle - half), _n(middle + half)
     path = (
@@ -220,8 +220,8 @@ def swatches(entries: Sequence[tuple[str, str]], x: float, top: float, pitch: fl
 def ramp(n: int) -> list[str]:
     """n colours from dark blue over green to sand, in order of lightness (a muted viridis)."""
     anchors = np.array([[58, 76, 138], [45, 127, 150], [63, 168, 138], [148, 203, 125], [236, 221, 140]])
-    at = np.linspace(0, 4, n) if n != 1 else np.ones(1)
-    channels = [np.interp(at, range(5), channel) for channel in anchors.T]
+    stops = np.linspace(0, 4, n) if n != 1 else np.ones(1)
+    channels = [np.interp(stops, range(5), channel) for channel in anchors.T]
     return ["#" + "".join(f"{round(c):02x}" for c in colour) for colour in zip(*channels, strict=True)]
 
 
