@@ -1,4 +1,4 @@
-"""Architecture → child network. A new network is one file and one line here, under its space's name."""
+"""Architecture → child network. A new network is one file and a line each here, under its space's name."""
 
 from jaxnas.networks.blocks import blocks
 from jaxnas.networks.cnn import cnn
@@ -8,4 +8,13 @@ from jaxnas.networks.nasnet import nasnet
 
 REGISTRY = {"blocks": blocks, "cnn": cnn, "cnn_mdp": cnn_mdp, "metaqnn": metaqnn, "nasnet": nasnet}
 
-__all__ = ["REGISTRY", "blocks", "cnn", "cnn_mdp", "metaqnn", "nasnet"]
+# Options that make a tiny network of each on the space's example: the checks of jaxnas.testing run on it.
+EXAMPLES = {
+    "blocks": {},
+    "cnn": {},
+    "cnn_mdp": {},
+    "metaqnn": {},
+    "nasnet": {"cells": 1, "filters": 2, "reductions": 1, "drop_path": 0.3},
+}
+
+__all__ = ["EXAMPLES", "REGISTRY", "blocks", "cnn", "cnn_mdp", "metaqnn", "nasnet"]

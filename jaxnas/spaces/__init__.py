@@ -1,4 +1,4 @@
-"""What may be built. A new space is one file and one line here."""
+"""What may be built. A new space is one file and a line each in REGISTRY and EXAMPLES."""
 
 from jaxnas.spaces.blocks import blocks
 from jaxnas.spaces.cnn import cnn
@@ -16,4 +16,17 @@ REGISTRY = {
     "nasnet": nasnet,
 }
 
-__all__ = ["REGISTRY", "blocks", "cnn", "cnn_mdp", "metaqnn", "nasbench201", "nasnet"]
+# Options that make a tiny space of each: the checks of jaxnas.testing run on it.
+EXAMPLES = {
+    "blocks": {"num_blocks": 2, "filters": (4, 6), "kernel": (1, 3), "forbid": ({"filters": 6, "kernel": 3},)},
+    "cnn": {
+        "image_size": 4, "max_depth": 2, "filters": (3, 5), "kernel": (1, 3), "dense": (4,), "skip": (0, 1),
+        "norm": ("none", "batch"), "dropout": (0.0, 0.3), "batch_size": (4, 8),
+    },
+    "cnn_mdp": {"image_size": 8, "depth": 3, "filters": (3, 5), "dense": (6, 4)},
+    "metaqnn": {"image_size": 8, "depth": 3, "filters": (3, 5), "kernel": (1, 3), "dense": (6, 4)},
+    "nasbench201": {},
+    "nasnet": {"blocks_per_cell": 1, "operations": ("identity", "max3", "sep3")},
+}  # fmt: skip
+
+__all__ = ["EXAMPLES", "REGISTRY", "blocks", "cnn", "cnn_mdp", "metaqnn", "nasbench201", "nasnet"]
