@@ -7,7 +7,7 @@ from jaxnas import controllers, evaluators, loop, masks, networks, rewards, spac
 from jaxnas.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxnas import data, report
+    from jaxnas import data, report, testing
     from jaxnas.api import Result, search
 
 __version__ = "0.1.0"
@@ -25,12 +25,13 @@ __all__ = [
     "rewards",
     "search",
     "spaces",
+    "testing",
     "types",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "report"):  # loaded when first used
+    if name in ("data", "report", "testing"):  # loaded when first used
         return importlib.import_module(f"jaxnas.{name}")
     if name in ("search", "Result"):
         return getattr(importlib.import_module("jaxnas.api"), name)

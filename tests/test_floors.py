@@ -19,7 +19,7 @@ FLOORS = (
     ("controllers", "evaluators"),
     ("loop", "config"),
     ("runs",),
-    ("report", "gym"),
+    ("report", "gym", "testing"),
     ("export", "log"),
     ("commands", "api"),
 )

@@ -4,6 +4,7 @@ Each check returns nothing, or raises an AssertionError that says in one line wh
 checks of jaxnas's own parts are these same calls.
 """
 
+from jaxnas.testing.controllers import check_controller
 from jaxnas.testing.networks import check_network
 from jaxnas.testing.spaces import check_space
 

@@ -90,7 +90,7 @@ def _check_shapes(space: Space) -> None:
         given = shapes(name, getattr(space, name), space.start)
         promise(
             (given.shape, given.dtype) == (shape, dtype),
-            f"{name}: it is {given.dtype} {list(given.shape)}, and should be {jnp.dtype(dtype)} {list(shape)}",
+            f"{name}: it is {given.dtype} {list(given.shape)}; it takes {jnp.dtype(dtype)} {list(shape)}",
         )
     observed = shapes("observe", space.observe, space.start)
     promise(
