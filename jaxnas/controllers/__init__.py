@@ -43,6 +43,6 @@ EXAMPLES = {
 }
 
 __all__ = [
-    "EXAMPLES", "REGISTRY", "a2c", "distinct", "double_q", "dqn", "evolution", "local_search", "ppo", "priority_queue",
-    "q_learning", "random", "reinforce", "sarsa",
+    "EXAMPLES", "REGISTRY", "a2c", "distinct", "double_q", "dqn", "evolution", "local_search", "ppo",
+    "priority_queue", "q_learning", "random", "reinforce", "sarsa",
 ]  # fmt: skip

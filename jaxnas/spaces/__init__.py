@@ -18,7 +18,9 @@ REGISTRY = {
 
 # Options that make a tiny space of each: the checks of jaxnas.testing run on it.
 EXAMPLES = {
-    "blocks": {"num_blocks": 2, "filters": (4, 6), "kernel": (1, 3), "forbid": ({"filters": 6, "kernel": 3},)},
+    "blocks": {
+        "num_blocks": 2, "filters": (4, 6), "kernel": (1, 3), "forbid": ({"filters": 6, "kernel": 3},),
+    },
     "cnn": {
         "image_size": 4, "max_depth": 2, "filters": (3, 5), "kernel": (1, 3), "dense": (4,), "skip": (0, 1),
         "norm": ("none", "batch"), "dropout": (0.0, 0.3), "batch_size": (4, 8),
