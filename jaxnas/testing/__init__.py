@@ -8,4 +8,4 @@ from jaxnas.testing.controllers import check_controller
 from jaxnas.testing.networks import check_network
 from jaxnas.testing.spaces import check_space
 
-__all__ = ["check_controller", "check_evaluator", "check_network", "check_space"]
+__all__ = ["check_controller", "check_network", "check_space"]

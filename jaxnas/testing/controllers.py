@@ -15,6 +15,7 @@ from jaxnas.testing.promises import (
     floats,
     from_numpy,
     not_finite,
+    programs,
     promise,
     quick_jit,
     shapes,
@@ -124,7 +125,7 @@ def _play(
     subject = _Subject(space, B, ask, tell, quick_jit(controller.policy), outcome, walk, start, start)
     for r in range(rounds):
         subject = subject._replace(state=_round(subject, jax.random.fold_in(key, r), subject.state)[0])
-    promise(tell._cache_size() == 1, f"tell: {tell._cache_size()} programs were compiled for {rounds} rounds")
+    promise(programs(tell) == 1, f"tell: {programs(tell)} programs were compiled for {rounds} rounds")
     return subject
 
 

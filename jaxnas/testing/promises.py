@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ from jaxnas.types import PyTree
 # Compiles fast. What is compared to the bit below comes from one and the same program.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
+Part = TypeVar("Part")
+
 
 def promise(kept: Any, broken: str) -> None:
     """Raise an AssertionError that says in one line which promise is broken, unless it is kept."""
@@ -20,9 +22,9 @@ def promise(kept: Any, broken: str) -> None:
         raise AssertionError(broken)
 
 
-def build(part: Any, kind: type, *arguments: Any) -> Any:
+def build(part: Part | Callable[..., Part], kind: type[Part], *arguments: Any) -> Part:
     """The part itself, or what its factory makes of the arguments."""
-    made = part if isinstance(part, kind) else part(*arguments)
+    made: Any = part if isinstance(part, kind) else part(*arguments)  # type: ignore[reportCallIssue]
     promise(isinstance(made, kind), f"the factory gives a {kind.__name__}: it gave {type(made).__name__}")
     return made
 
@@ -33,6 +35,11 @@ def shapes(where: str, function: Callable, *arguments: Any) -> Any:
         return jax.eval_shape(function, *arguments)
     except Exception as error:
         raise AssertionError(f"{where}: JAX cannot trace it: {first_line(error)}") from error
+
+
+def programs(compiled: Any) -> int:
+    """How many programs a jitted function has compiled so far."""
+    return compiled._cache_size()
 
 
 def first_line(error: Exception) -> str:
