@@ -128,10 +128,16 @@ class SpaceEnv(gymnasium.Env):
         self._trial += 1
         key = jax.random.fold_in(self._root, self._trial)
         self._state, measures = self._evaluate(key[None], self._state, jnp.asarray(arch)[None])
-        status = int(measures["status"][0])
+        status, prefix = int(measures["status"][0]), self.evaluator.prefix
+        live = jnp.arange(len(arch))[None, :] < len(self._arch)
+        if prefix:
+            score = jnp.sum(rewards.at_every_decision(self.reward, measures, prefix, live), axis=-1)
+            measures = {m: rewards.last(v, live) if m in prefix else v for m, v in measures.items()}
+        else:
+            score = self.reward(measures)
         info = {name: float(values[0]) for name, values in measures.items() if name != "status"}
         info |= {"architecture": self.space.describe(arch), "status": STATUS[status][0]}
-        reward = float(np.asarray(self.reward(measures))[0])
+        reward = float(np.asarray(score)[0])
         return reward if status == OK and np.isfinite(reward) else self.failure_reward, info
 
 

@@ -2,6 +2,9 @@
 
     key ─► ask ─► arch [B,T] ─► evaluate ─► measures {name: [B]} ─► outcome ─► tell
 
+The reward of a trial stands at its last live decision. Where the evaluator measures every prefix of an
+architecture (`Evaluator.prefix`), each live decision has a reward of its own, and their sum is the score.
+
 Round r draws its keys from fold_in(root, r), trial i from fold_in(evaluation root, i): a child's result
 does not depend on what else is in its round. All decisions of a round are taken before any is measured.
 """
@@ -10,11 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import masks, rewards
+from jaxnas.errors import InputError
 from jaxnas.types import OK, REJECTED, Controller, Evaluator, Outcome, PyTree, Space
 
 # Rounds that one call of the compiled loop records at most; the loop's length itself is dynamic, so that
@@ -39,11 +44,22 @@ class Record(NamedTuple):
 
     round: jax.Array  # int32 []
     arch: jax.Array  # int32 [B, T]
-    measures: dict[str, jax.Array]  # {name: [B]}
+    measures: dict[str, jax.Array]  # {name: [B]}; given per decision: the one at the last live decision
     legal: jax.Array  # bool [B] False only by a mistake of the controller or of the space's rules
-    reward: jax.Array  # float32 [B], NaN for a failed child
+    reward: jax.Array  # float32 [B] the score: of rewards per decision their sum; NaN for a failed child
     best_reward: jax.Array  # float32 [] so far, −inf before the first success
     metrics: dict[str, jax.Array]  # {name: []} of the controller
+    # {name: [B, T]} the measures of `Evaluator.prefix`, with `reward`, float32, NaN where a decision is not
+    # live, and `live`, bool; nothing where the evaluator gives no measure per decision
+    prefixes: dict[str, jax.Array]
+
+
+class Verdict(NamedTuple):
+    """What the measures of a round are worth."""
+
+    outcome: Outcome  # what the controller is told
+    rank: jax.Array  # float32 [B] the score of a child that may be the best one, else −inf
+    record: Record  # without metrics
 
 
 class Search(NamedTuple):
@@ -68,11 +84,15 @@ def make(
     """Bind the four parts into a search. A child that the evaluator rejects gets the reward `rejected`.
 
     Raises:
-      InputError: the reward asks for a measure that the evaluator does not report.
+      InputError: the reward asks for a measure that the evaluator does not report, or the evaluator promises
+        per decision what it does not report.
     """
-    B = controller.batch_size
+    B, T, prefix = controller.batch_size, space.num_steps, evaluator.prefix
     names = (*evaluator.measures, *evaluator.costs)
     jax.eval_shape(reward, {m: jax.ShapeDtypeStruct((B,), jnp.float32) for m in names})
+    if missing := sorted(set(prefix) - set(evaluator.measures)):
+        known = ", ".join(evaluator.measures)
+        raise InputError(f"evaluator.prefix: got {missing[0]!r}; it takes names of its measures: {known}")
 
     def init(key: jax.Array) -> SearchState:
         key_controller, key_evaluator, root = jax.random.split(key, 3)
@@ -91,45 +111,56 @@ def make(
         keys = jax.vmap(lambda i: key_of_trial(state, i))(state.round * B + jnp.arange(B))
         return controller.ask(key_ask, state.controller), keys
 
-    def score_of(measures: dict[str, jax.Array]) -> jax.Array:  # {[B]} → [B], NaN for a failed child
-        status = jnp.asarray(measures["status"])
-        score = jnp.where(status == OK, reward(measures), jnp.nan)
+    def score_of(measures: dict[str, jax.Array], status: jax.Array, live: jax.Array) -> tuple:
+        """→ [B], NaN for a failed child, and [B, T], what of it each decision is told."""
+        along = rewards.at_every_decision(reward, measures, prefix, live) if prefix else None
+        score = reward(measures) if along is None else jnp.sum(along, axis=-1)
+        score = jnp.where(status == OK, score, jnp.nan)
         score = jnp.where(status == REJECTED, jnp.float32(rejected), score)
-        return jnp.where(jnp.isfinite(score), score, jnp.nan)
+        score = jnp.where(jnp.isfinite(score), score, jnp.nan)
+        each = rewards.terminal(score, live)
+        if along is not None:
+            each = jnp.where((status == OK)[:, None], along, each)
+        return score, jnp.where(jnp.isnan(score)[:, None], jnp.nan, each)
 
-    def rank(measures: dict[str, jax.Array], score: jax.Array) -> jax.Array:  # −inf where it cannot be best
-        return jnp.where((jnp.asarray(measures["status"]) == OK) & ~jnp.isnan(score), score, -jnp.inf)
-
-    def record(
-        state: SearchState, arch: Any, measures: dict, score: Any, legal: Any, metrics: dict
-    ) -> Record:
-        taken = jnp.take_along_axis(legal, arch[..., None], axis=-1)[..., 0]
-        best = jnp.maximum(state.best_reward, jnp.max(rank(measures, score)))
-        return Record(state.round, arch, measures, jnp.all(taken, axis=-1), score, best, metrics)
+    def judge(state: SearchState, arch: jax.Array, measures: dict[str, jax.Array]) -> Verdict:
+        N = len(arch)  # B, less where a budget ends within a round
+        chex.assert_shape(arch, (N, T))
+        for name in ("status", *names):
+            expected = (N, T) if name in prefix else (N,)
+            chex.assert_shape(measures[name], expected, custom_message=f"measure {name!r}")
+        walk = jax.vmap(lambda a: masks.walk(space, a))(arch)
+        status, prefixes = jnp.asarray(measures["status"]), {}
+        score, each = score_of(measures, status, walk.live)
+        if prefix:
+            prefixes = {m: jnp.where(walk.live, v, jnp.nan) for m, v in measures.items() if m in prefix}
+            prefixes |= {"reward": jnp.where(walk.live, each, jnp.nan), "live": walk.live}
+            measures = {m: rewards.last(v, walk.live) if m in prefix else v for m, v in measures.items()}
+        outcome = Outcome(each, {m: measures[m] for m in evaluator.measures}, status)
+        rank = jnp.where((status == OK) & ~jnp.isnan(score), score, -jnp.inf)
+        taken = jnp.take_along_axis(walk.legal, arch[..., None], axis=-1)[..., 0]
+        best = jnp.maximum(state.best_reward, jnp.max(rank))
+        record = Record(state.round, arch, measures, jnp.all(taken, axis=-1), score, best, {}, prefixes)
+        return Verdict(outcome, rank, record)
 
     def tell(
         state: SearchState, evaluator_state: PyTree, proposal: Any, measures: dict[str, jax.Array]
     ) -> tuple[SearchState, Record]:
         _, key_tell, _ = _round_keys(state)
-        score = score_of(measures)
-        walk = jax.vmap(lambda a: masks.walk(space, a))(proposal.arch)
-        reward = jnp.where(jnp.isnan(score)[:, None], jnp.nan, rewards.terminal(score, walk.live))
-        reported = {name: measures[name] for name in evaluator.measures}
-        outcome = Outcome(reward, reported, jnp.asarray(measures["status"]))
-        controller_state, metrics = controller.tell(key_tell, state.controller, proposal, outcome)
-        ranked = rank(measures, score)
-        lane = jnp.argmax(ranked).astype(jnp.int32)
-        better = ranked[lane] > state.best_reward
+        verdict = judge(state, proposal.arch, measures)
+        controller_state, metrics = controller.tell(key_tell, state.controller, proposal, verdict.outcome)
+        lane = jnp.argmax(verdict.rank).astype(jnp.int32)
+        better = verdict.rank[lane] > state.best_reward
         after = SearchState(
             root=state.root,
             round=state.round + 1,
             controller=controller_state,
             evaluator=evaluator_state,
-            best_reward=jnp.where(better, ranked[lane], state.best_reward),
+            best_reward=jnp.where(better, verdict.rank[lane], state.best_reward),
             best_arch=jnp.where(better, proposal.arch[lane], state.best_arch),
             best_trial=jnp.where(better, state.round * B + lane, state.best_trial),
         )
-        return after, record(state, proposal.arch, measures, score, walk.legal, metrics)
+        return after, verdict.record._replace(metrics=metrics)
 
     # Compiled apart for evaluators that run on the host. The barriers keep XLA from fusing across the
     # parts of a scanned round, which keeps its arithmetic that of the parts compiled apart.
@@ -159,16 +190,15 @@ def make(
 
         return jax.lax.fori_loop(0, n, body, (state, buffers))
 
-    @jax.jit
-    def judge(state: SearchState, arch: jax.Array, measures: dict[str, jax.Array]) -> Record:
-        legal = jax.vmap(lambda a: masks.walk(space, a).legal)(arch)
-        return record(state, arch, measures, score_of(measures), legal, {})
+    compiled_judge = jax.jit(lambda *round: judge(*round).record)
 
     def preview(state: SearchState, n: int) -> Record:
         proposal, keys = compiled_ask(state)
         m = B if evaluator.jittable else n  # compiled for whole rounds, otherwise only what is wanted
         _, measures = evaluate(keys[:m], state.evaluator, proposal.arch[:m])
-        return judge(state, proposal.arch[:n], {name: values[:n] for name, values in measures.items()})
+        return compiled_judge(
+            state, proposal.arch[:n], {name: values[:n] for name, values in measures.items()}
+        )
 
     return Search(space, controller, evaluator, init, step, compiled_rounds, preview)
 
@@ -177,7 +207,12 @@ def run(search: Search, state: SearchState, rounds: int) -> tuple[SearchState, R
     """Host: advance a search by so many rounds; returns the state and the stacked records [rounds, ...].
 
     With a jittable evaluator the rounds run in one compiled loop, otherwise in a Python loop.
+
+    Raises:
+      InputError: `rounds` below 1.
     """
+    if rounds < 1:
+        raise InputError(f"rounds: got {rounds}; it takes 1 or more")
     parts = []
     while rounds > 0:
         if search.evaluator.jittable:
@@ -189,8 +224,6 @@ def run(search: Search, state: SearchState, rounds: int) -> tuple[SearchState, R
             state, record = search.step(state)
             parts.append(jax.tree.map(lambda r: np.asarray(r)[None], record))
         rounds -= n
-    if not parts:
-        raise ValueError("rounds must be at least 1")
     return state, jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
 
 

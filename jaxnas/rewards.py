@@ -5,6 +5,7 @@ A search with a reward of its own passes any function of the measures; a configu
 """
 
 import math
+from collections.abc import Callable, Collection
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +89,27 @@ def terminal(score: jax.Array, live: jax.Array) -> jax.Array:  # [B], bool [B, T
     last = jnp.sum(live, axis=-1) - 1
     at = jnp.arange(live.shape[-1])[None, :] == last[:, None]
     return jnp.where(at, score[:, None], jnp.zeros((), score.dtype))
+
+
+def last(values: jax.Array, live: jax.Array) -> jax.Array:  # [B, T], bool [B, T] → [B]
+    """What stands at the last live decision of each row."""
+    return jnp.take_along_axis(values, jnp.sum(live, axis=-1)[:, None] - 1, axis=-1)[:, 0]
+
+
+def at_every_decision(
+    reward: Callable[[Measures], jax.Array],  # {[B]} → [B]
+    measures: Measures,  # those of `prefix` [B, T], the others [B]
+    prefix: Collection[str],
+    live: jax.Array,  # bool [B, T]
+) -> jax.Array:  # [B, T]
+    """The reward of every prefix of an architecture: at decision t it sees the measures of the first t + 1.
+
+    A measure that is given once for the whole architecture is the same at each of its decisions. Zero at
+    decisions that are not live.
+    """
+    axes = {name: 1 if name in prefix else None for name in measures}
+    values = jax.vmap(reward, in_axes=(axes,), out_axes=1, axis_size=live.shape[-1])(measures)
+    return jnp.where(live, values, jnp.zeros((), values.dtype))
 
 
 def outcome(reward: jax.Array, measures: Measures | None = None) -> Outcome:  # [B, T], {[B]} →

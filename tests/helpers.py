@@ -13,7 +13,7 @@ from jaxnas import masks, rewards
 from jaxnas.errors import InputError
 from jaxnas.spaces import blocks, cnn_mdp, metaqnn, nasbench201, nasnet
 from jaxnas.training.task import MULTICLASS
-from jaxnas.types import Dataset, Space, Split
+from jaxnas.types import MOCK_FAILURE, OK, Dataset, Evaluator, Space, Split
 
 # For what no optimization of machine code can break; promises about bits take jax.jit itself.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -84,6 +84,9 @@ def chain_space(length: int = 4) -> Space:
     """
     space = chain(length)
 
+    def parse(text: str) -> np.ndarray:
+        return np.array(["lr".index(letter) for letter in text], np.int32)
+
     def mask(walk: ChainWalk) -> jax.Array:  # `last` is the place
         inside = walk.depth < length
         return jnp.stack([jnp.where(inside, walk.last > 0, True), inside])
@@ -96,6 +99,8 @@ def chain_space(length: int = 4) -> Space:
         ),
         mask=mask,
         done=lambda walk: walk.depth >= length,
+        describe=lambda arch: "".join("lr"[int(c)] for c in arch),
+        parse=parse,
         num_states=(length + 1) ** 2,
         state=lambda walk: (length + 1) * jnp.minimum(walk.depth, length) + jnp.clip(walk.last, 0, length),
         observe=lambda walk: jnp.concatenate(
@@ -108,6 +113,27 @@ def chain_reward(arch: jax.Array) -> jax.Array:  # int [..., T] → [..., T]
     """0.1 for every step to the left; 1 at the end if there was none."""
     straight = jnp.all(arch == 1, axis=-1).astype(jnp.float32)
     return 0.1 * (arch == 0).astype(jnp.float32).at[..., -1].add(10 * straight)
+
+
+def every_prefix(space: Space, reward=chain_reward, failure_rate: float = 0.0) -> Evaluator:
+    """An evaluator of `gain`, the reward [T] of each decision, and of `depth`, how many there were."""
+
+    def evaluate(keys, state, arch):
+        live = jax.vmap(lambda a: masks.walk(space, a).live)(jnp.asarray(arch))
+        fails = jax.vmap(lambda key: jax.random.uniform(key) < failure_rate)(keys)
+        measures = {
+            "gain": jnp.where(fails[:, None], jnp.nan, reward(jnp.asarray(arch))),
+            "depth": jnp.sum(live, axis=-1).astype(jnp.float32),
+            "status": jnp.where(fails, MOCK_FAILURE, OK),
+        }
+        return state, measures
+
+    return Evaluator(lambda key: (), evaluate, None, ("gain", "depth"), True, prefix=("gain",))
+
+
+def gain(measures):
+    """The reward of `every_prefix`."""
+    return measures["gain"]
 
 
 def play(controller, reward, rounds: int, seed: int = 0):

@@ -11,9 +11,21 @@ import numpy as np
 import pytest
 
 from jaxnas import config, controllers, evaluators, loop, masks, rewards
+from jaxnas.errors import InputError
 from jaxnas.spaces import blocks
-from jaxnas.types import MOCK_FAILURE, OK, Controller, Evaluator, Proposal
-from tests.helpers import FORBID, assert_identical, chain, differs, to_numpy
+from jaxnas.types import MOCK_FAILURE, OK, REJECTED, Controller, Evaluator, Outcome, Proposal
+from tests.helpers import (
+    FORBID,
+    assert_identical,
+    chain,
+    chain_space,
+    differs,
+    every_prefix,
+    gain,
+    quick_jit,
+    takes,
+    to_numpy,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 ROUNDS, B = 12, 4
@@ -161,7 +173,7 @@ def test_more_rounds_than_one_call_records():
     end, records = loop.run(search, start, n)
     assert records.round.tolist() == list(range(n))
     assert int(end.round) == n
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(InputError, match=r"^rounds: got 0; it takes 1 or more$"):
         loop.run(search, start, 0)
 
 
@@ -216,6 +228,125 @@ def test_the_reward_is_told_at_the_last_live_decision():
     np.testing.assert_array_equal(end.controller["reward"], [[0, 0.5, 0], [0, 0, 0.75], [nan, nan, nan]])
     np.testing.assert_array_equal(records.reward, [[0.5, 0.75, nan]])
     assert (int(end.best_trial), float(end.best_reward)) == (1, 0.75)
+
+
+def recorder(arch):
+    """A controller that proposes `arch` [B, T] and keeps the outcome that it is told."""
+
+    def tell(key, state, proposal, outcome):
+        return outcome, {}
+
+    B, T = arch.shape
+    nothing = Outcome(
+        jnp.zeros((B, T)), {"gain": jnp.zeros(B), "depth": jnp.zeros(B)}, jnp.zeros(B, jnp.int32)
+    )
+    return Controller(
+        B, lambda key: nothing, lambda key, state: Proposal(arch, ()), tell, lambda state: (arch[0], arch)
+    )
+
+
+def test_rewards_at_every_decision_by_hand():
+    space = chain(3)
+    # Live decisions: two and the stop, three, two and the stop, one and the stop, three.
+    arch = jnp.array([[1, 1, 0], [3, 2, 1], [2, 2, 0], [1, 0, 0], [1, 2, 3]])
+    values = jnp.array([[1.0, 2, 4], [0.5, 0.25, 0.125], [9, 9, 9], [8, -16, 99], [1, jnp.nan, 1]])
+    nan = np.nan
+
+    def evaluate(keys, state, arch):
+        status = jnp.array([OK, OK, MOCK_FAILURE, REJECTED, OK])
+        return state, {"gain": values, "depth": jnp.array([3.0, 3, 3, 2, 3]), "status": status}
+
+    evaluator = Evaluator(lambda key: (), evaluate, None, ("gain", "depth"), True, prefix=("gain",))
+    # A measure of the whole architecture is the same at each of its decisions.
+    search = loop.make(
+        space, recorder(arch), evaluator, lambda m: m["gain"] - 0.5 * m["depth"], rejected=-1.0
+    )
+    end, records = loop.run(search, search.init(jax.random.key(0)), 1)
+    told = end.controller
+    # Rejected: its reward stands at the last live decision. Failed, or NaN at a decision: a row of NaN.
+    np.testing.assert_array_equal(
+        told.reward, [[-0.5, 0.5, 2.5], [-1, -1.25, -1.375], [nan] * 3, [0, -1, 0], [nan] * 3]
+    )
+    assert told.status.tolist() == [OK, OK, MOCK_FAILURE, REJECTED, OK]
+    np.testing.assert_array_equal(told.measures["gain"], [4, 0.125, 9, -16, 1])  # at the last live decision
+    np.testing.assert_array_equal(records.reward, [[2.5, -3.625, nan, -1, nan]])  # the sums
+    np.testing.assert_array_equal(records.measures["gain"], [[4, 0.125, 9, -16, 1]])
+    assert (int(end.best_trial), float(end.best_reward), end.best_arch.tolist()) == (0, 2.5, [1, 1, 0])
+    assert records.prefixes["live"][0].sum(-1).tolist() == [3, 3, 3, 2, 3]
+    np.testing.assert_array_equal(records.prefixes["gain"][0, 3], [8, -16, nan])
+    np.testing.assert_array_equal(records.prefixes["reward"][0, 3], [0, -1, nan])
+
+
+def test_a_controller_reads_measures_and_tells_rejected_from_failed():
+    """It takes the architecture of the greatest depth, and counts what was rejected and what failed."""
+    space = chain(3)
+
+    def tell(key, state, proposal, outcome):
+        deepest = jnp.argmax(jnp.where(outcome.status == OK, outcome.measures["depth"], -1.0))
+        counts = (outcome.status == REJECTED, (outcome.status != OK) & (outcome.status != REJECTED))
+        state = {"arch": proposal.arch[deepest], "counts": state["counts"] + jnp.stack(counts).sum(-1)}
+        return state, {}
+
+    first = controllers.random(space, batch_size=16)
+    controller = first._replace(
+        init=lambda key: {"arch": jnp.zeros(3, jnp.int32), "counts": jnp.zeros(2, jnp.int32)}, tell=tell
+    )
+    evaluator = evaluators.constrain(every_prefix(space, failure_rate=0.3), {"depth": 2})
+    search = loop.make(space, controller, evaluator, gain)
+    end, records = loop.run(search, search.init(jax.random.key(0)), 1)
+    status = records.measures["status"][0]
+    rejected, failed = (status == REJECTED).sum(), (status == MOCK_FAILURE).sum()
+    assert end.controller["counts"].tolist() == [rejected, failed]
+    assert min(rejected, failed) > 0
+    assert np.isnan(records.reward[0, status != OK]).all()  # what the rewards alone do not tell apart
+    assert masks.walk(space, end.controller["arch"]).live.sum() == 2
+
+
+@pytest.mark.parametrize("name", ["a2c", "ppo", "q_learning", "reinforce", "sarsa"])
+def test_what_learns_from_rewards_at_every_decision(name):
+    """Always right is worth 1, a uniform walk about 0.23; each of three seeds comes to 0.75 at least."""
+    space, factory = chain_space(), controllers.REGISTRY[name]
+    quick = {"units": 16, "epsilon": (0.1,), "epsilon_networks": (1,)}
+    controller = factory(space, **takes(factory, **quick))
+    search = loop.make(space, controller, every_prefix(space, failure_rate=0.1), gain)
+    starts = [search.init(jax.random.key(seed)) for seed in range(3)]
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+    end, records = quick_jit(jax.vmap(lambda state: loop.scan(search, state, 60)))(states)
+    last = np.asarray(records.reward)[:, -10:].reshape(3, -1)
+    assert np.isnan(last).any()
+    assert (np.nanmean(last, axis=-1) > 0.75).all()
+    assert (np.asarray(end.best_reward) == 1.0).all()
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(end.controller))
+
+
+def test_the_host_loop_and_the_compiled_one_agree_on_prefixes():
+    space = chain_space()
+    controller = controllers.a2c(space, batch_size=4, policy="free_logits")
+    evaluator = every_prefix(space, failure_rate=0.3)
+    slow = evaluator._replace(jittable=False, evaluate=jax.jit(evaluator.evaluate))
+    searches = [loop.make(space, controller, each, gain) for each in (evaluator, slow)]
+    ends = [loop.run(search, search.init(jax.random.key(0)), 5) for search in searches]
+    assert_identical(*ends)
+    for search, (end, _) in zip(searches, ends, strict=True):
+        assert_identical(
+            search.preview(end, 3).prefixes["reward"],
+            np.asarray(search.step(end)[1].prefixes["reward"])[:3],
+        )
+
+
+def test_a_prefix_that_is_no_measure():
+    space = chain(3)
+    evaluator = every_prefix(space)._replace(prefix=("gain", "size"))
+    with pytest.raises(InputError, match=r"^evaluator\.prefix: got 'size'; it takes .* gain, depth$"):
+        loop.make(space, controllers.random(space), evaluator, gain)
+
+
+def test_measures_of_a_wrong_shape():
+    space = chain(3)
+    evaluator = every_prefix(space)._replace(prefix=())
+    search = loop.make(space, controllers.random(space), evaluator, gain)
+    with pytest.raises(AssertionError, match=r"has shape \(8, 3\) but expected \(8.* \[measure 'gain'\]"):
+        search.step(search.init(jax.random.key(0)))
 
 
 def test_a_search_in_which_everything_fails():

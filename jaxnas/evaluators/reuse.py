@@ -19,7 +19,9 @@ class ReuseState(NamedTuple):
     """The evaluator's own state, and the results so far."""
 
     evaluator: PyTree
-    results: rows.Memory  # of children that did not fail; its values are {measure: [M]}
+    results: (
+        rows.Memory
+    )  # of children that did not fail; its values are {measure: [M]}, [M, T] of a prefix measure
 
 
 class _Looked(NamedTuple):
@@ -49,10 +51,12 @@ def reuse(evaluator: Evaluator, space: Space, *, memory: int = 4096) -> Evaluato
     """
     if memory < 1:
         raise InputError(f"search.memory: got {memory}; it takes 1 or more")
+    names = (*evaluator.measures, *evaluator.costs)
     place: dict[int, int] = {}  # lane → its lane in the evaluator's last round
 
     def init(key: jax.Array) -> ReuseState:
-        none = {name: jnp.zeros(()) for name in (*evaluator.measures, *evaluator.costs)}
+        shape = {name: (space.num_steps,) if name in evaluator.prefix else () for name in names}
+        none = {name: jnp.zeros(shape[name]) for name in names}
         return ReuseState(evaluator.init(key), rows.empty(memory, space.num_steps, none))
 
     @jax.jit
@@ -66,7 +70,12 @@ def reuse(evaluator: Evaluator, space: Space, *, memory: int = 4096) -> Evaluato
     ) -> tuple[rows.Memory, dict[str, jax.Array]]:
         shared = {name: jnp.asarray(values)[looked.first] for name, values in fresh.items()}
         earlier = {**looked.recorded, "status": jnp.full(len(arch), OK, jnp.int32)}
-        measures = {m: jnp.where(looked.known, earlier[m], shared[m]) for m in earlier}
+
+        def pick(recorded: jax.Array, measured: jax.Array) -> jax.Array:  # [B], or [B, T] of a prefix measure
+            known = looked.known.reshape(-1, *(1,) * (recorded.ndim - 1))
+            return jnp.where(known, recorded, measured)
+
+        measures = {m: pick(earlier[m], shared[m]) for m in earlier}
         keep = ~looked.known & ~looked.repeated & (measures["status"] == OK)
         values = {name: measures[name] for name in looked.recorded}
         results, _ = jax.lax.scan(lambda r, row: (rows.push(r, *row), None), results, (arch, values, keep))
@@ -103,8 +112,8 @@ def reuse(evaluator: Evaluator, space: Space, *, memory: int = 4096) -> Evaluato
     )
 
 
-def _spread(values: Any, lanes: np.ndarray, batch_size: int) -> np.ndarray:  # [len(lanes)] → [B]
+def _spread(values: Any, lanes: np.ndarray, batch_size: int) -> np.ndarray:  # [lanes, ...] → [B, ...]
     values = np.asarray(values)
-    spread = np.zeros(batch_size, values.dtype)
+    spread = np.zeros((batch_size, *values.shape[1:]), values.dtype)
     spread[lanes] = values
     return spread

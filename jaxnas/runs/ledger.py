@@ -1,4 +1,4 @@
-"""The ledgers of a run: CSV files of trials, rounds, timings and costs, append-only and cut on resume.
+"""The ledgers of a run: CSV files of trials, rounds, timings and more, append-only and cut on resume.
 
 Rows are written before the checkpoint that counts them, and cut back to it when the run goes on, so the
 files of an interrupted run end up those of an uninterrupted one.
@@ -108,6 +108,50 @@ def trial_rows(
             }
         )
     return rows
+
+
+def prefix_rows(record: Record, batch_size: int) -> list[dict[str, Any]]:
+    """One round's rows of prefixes.csv: one for every live decision, none without measures per decision.
+
+    `step` counts the decisions of an architecture from 0, `end` is 1 at the last of them; the measures and
+    the reward are those of the architecture as far as this decision.
+    """
+    rows: list[dict[str, Any]] = []
+    first, names = (
+        int(record.round) * batch_size,
+        [*sorted({*record.prefixes} - {"live", "reward"}), "reward"],
+    )
+    for lane, live in enumerate(record.prefixes.get("live", ())):
+        steps = np.flatnonzero(live)
+        rows += [
+            {"trial": first + lane, "round": int(record.round), "step": step, "end": int(step == steps[-1])}
+            | {name: number(record.prefixes[name][lane][step]) for name in names}
+            for step in steps
+        ]
+    return rows
+
+
+def prefix_arrays(
+    rows: list[dict[str, str]], trials: int, num_steps: int, names: Collection[str]
+) -> dict[str, np.ndarray]:  # → {name: float32 [N, T]}, live bool [N, T]
+    """`Record.prefixes` of so many trials from the rows of prefixes.csv."""
+    at = tuple(np.array([int(row[name]) for row in rows], int) for name in ("trial", "step"))
+    arrays = {name: np.full((trials, num_steps), np.nan, np.float32) for name in names}
+    for name, values in arrays.items():
+        values[at] = [float(row[name] or "nan") for row in rows]
+    live = np.zeros((trials, num_steps), bool)
+    live[at] = True
+    return arrays | {"live": live}
+
+
+def count_walks(path: Path) -> int:
+    """How many trials prefixes.csv has from the first on, each with all of its decisions."""
+    trial, step = 0, 0
+    for row in read(path):
+        if (row.get("trial"), row.get("step")) != (str(trial), str(step)):
+            break
+        trial, step = (trial + 1, 0) if row.get("end") == "1" else (trial, step + 1)
+    return trial
 
 
 def cost_rows(record: Record, batch_size: int, costs: Collection[str]) -> list[dict[str, Any]]:

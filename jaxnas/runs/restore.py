@@ -13,7 +13,7 @@ from jaxnas.errors import InputError
 from jaxnas.runs import checkpoint, ledger
 from jaxnas.runs.files import repair
 
-FILES = ("trials", "rounds", "timings", "costs")  # .csv, whose rows a round adds to
+FILES = ("trials", "prefixes", "rounds", "timings", "costs")  # .csv, whose rows a round adds to
 
 
 def latest(folder: Path, search: loop.Search, seed: int) -> loop.SearchState:
@@ -32,12 +32,17 @@ def latest(folder: Path, search: loop.Search, seed: int) -> loop.SearchState:
 
 
 def newest(
-    checkpoints: Any, folder: Path, fresh: loop.SearchState, batch_size: int, snapshots: Mapping[int, Any]
+    checkpoints: Any,
+    folder: Path,
+    search: loop.Search,
+    fresh: loop.SearchState,
+    snapshots: Mapping[int, Any],
 ) -> tuple[int, loop.SearchState, dict[str, Any]]:
     """(round, state, what the checkpoint says) of the newest checkpoint whose rounds all files still have."""
     steps = [c.step for c in checkpoints.checkpoints]
     if not steps:
         return 0, fresh, {}
+    batch_size = search.controller.batch_size
     covered = {
         "trials.csv": ledger.count(folder / "trials.csv", "trial") // batch_size,
         "rounds.csv": ledger.count(folder / "rounds.csv", "round"),
@@ -45,6 +50,8 @@ def newest(
             (r for r in range(max(steps)) if ledger.is_policy_round(r) and r not in snapshots), max(steps)
         ),
     }
+    if search.evaluator.prefix:
+        covered["prefixes.csv"] = ledger.count_walks(folder / "prefixes.csv") // batch_size
     restored = checkpoint.restore(checkpoints, fresh, min(covered.values()))
     short = [name for name, end in covered.items() if end < max(steps)]
     what = f"{', '.join(short)} damaged or cut short" if short else "the newest checkpoint is damaged"

@@ -2,6 +2,7 @@
 
     config.toml  environment.json  state/  best/  figures/
     trials.csv  rounds.csv  policy.npz  what repeats to the bit
+    prefixes.csv  that too, where the evaluator measures every prefix of an architecture
     timings.csv  costs.csv  what does not: seconds, and bytes by the compiler's account
 
 One process owns a run at a time. Stopped at any moment, by any means, it goes on from its last checkpoint
@@ -95,7 +96,7 @@ def execute(
     with Signals() as signals, contextlib.closing(checkpoint.open_folder(folder / "state")) as checkpoints:
         snapshots = ledger.load_policy(folder / "policy.npz")
         fresh = search.init(jax.random.key(seed))
-        round, state, about = restore.newest(checkpoints, folder, fresh, batch_size, snapshots)
+        round, state, about = restore.newest(checkpoints, folder, search, fresh, snapshots)
         rows = ledger.read(folder / "trials.csv")
         if round == full and len(rows) == stop.budget:
             return _summary("the budget is spent", rows)
@@ -211,6 +212,7 @@ class _Running:
 
     def _append_trials(self, records: list[loop.Record]) -> None:
         space, B, costs = self.search.space, self.search.controller.batch_size, self.search.evaluator.costs
+        self._append("prefixes", [row for r in records for row in ledger.prefix_rows(r, B)])
         self._append("trials", [row for r in records for row in ledger.trial_rows(space, r, B, costs)])
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:

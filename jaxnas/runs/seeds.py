@@ -3,7 +3,8 @@
 With a jittable evaluator a block of searches is one compiled program, a `vmap` over keys of one `lax.scan`
 of rounds, and blocks are a queue over the cores of a CPU; on accelerators a block is sharded over them.
 
-    searches.npz  reward [S, N], status, every measure, arch [S, N, T]: S searches of N trials
+    searches.npz  reward [S, N], status, every measure, arch [S, N, T]: S searches of N trials; where the
+        evaluator has measures per decision also prefixes/NAME, prefixes/reward and prefixes/live [S, N, T]
     summary.csv  a row a search: its best trial
     blocks/  the blocks that are done, until all are
     seeds/000017/  a search's own ledgers, on request; its whole run, where the evaluator runs on the host
@@ -178,6 +179,7 @@ def program_of(search: loop.Search, plan: Plan) -> Callable[[jax.Array, jax.Arra
         found = {name: trials(records.measures[name]) for name in kept}
         found |= {"reward": trials(records.reward), "arch": trials(records.arch).astype(small)}
         found |= {"status": found["status"].astype(jnp.uint8), "legal": jnp.all(records.legal)}
+        found |= {f"prefixes/{name}": trials(values) for name, values in records.prefixes.items()}
         if plan.ledgers:
             found |= {f"metrics/{name}": values for name, values in records.metrics.items()}
         return found
@@ -209,12 +211,13 @@ def _on_host(
             watch=lambda now, i=index: watch(i * plan.budget + now.trials),
         )
         watch((index + 1) * plan.budget)
-        parts.append(_of_ledger(search, ledger.read(own / "trials.csv")))
+        parts.append(_of_ledgers(search, own))
     return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
-def _of_ledger(search: loop.Search, rows: list[dict[str, str]]) -> Arrays:
-    """The rows of a trials.csv as arrays [N]."""
+def _of_ledgers(search: loop.Search, folder: Path) -> Arrays:
+    """The trials.csv of a run as arrays [N], and its prefixes.csv, if it has one, as arrays [N, T]."""
+    rows, prefix = ledger.read(folder / "trials.csv"), search.evaluator.prefix
     number = {
         name: [float(row[name] or "nan") for row in rows] for name in (*search.evaluator.measures, "reward")
     }
@@ -223,14 +226,19 @@ def _of_ledger(search: loop.Search, rows: list[dict[str, str]]) -> Arrays:
     arch = np.stack([search.space.parse(row["architecture"]) for row in rows])
     small = np.uint8 if search.space.num_choices <= 256 else np.uint16
     arrays = {name: np.array(values, np.float32) for name, values in number.items()}
-    return {"status": np.array(status, np.uint8), **arrays, "arch": arch.astype(small)}
+    arrays |= {"status": np.array(status, np.uint8), "arch": arch.astype(small)}
+    if prefix:
+        of_steps = ledger.read(folder / "prefixes.csv")
+        along = ledger.prefix_arrays(of_steps, len(rows), search.space.num_steps, (*prefix, "reward"))
+        arrays |= {f"prefixes/{name}": values for name, values in along.items()}
+    return arrays
 
 
 # FILES
 
 
 def _write_summary(path: Path, space: Space, arrays: Arrays) -> None:
-    measures = [name for name in arrays if name not in ("arch", "reward", "status")]
+    measures = [name for name in arrays if name not in ("arch", "reward", "status") and "/" not in name]
     rows: list[list[Any]] = [["search", "reward", "architecture", *measures, "trials_to_best"]]
     for index, trial in enumerate(best_trial(arrays)):
         if trial < 0:
@@ -248,25 +256,29 @@ def _write_summary(path: Path, space: Space, arrays: Arrays) -> None:
 def _write_ledgers(
     folder: Path, search: loop.Search, plan: Plan, text: str, arrays: Arrays, metrics: Arrays
 ) -> None:
-    """seeds/000017/: config.toml, trials.csv and rounds.csv as a run of its own would have written them."""
+    """seeds/000017/: config.toml and the ledgers as a run of its own would have written them."""
     B = search.controller.batch_size
     names = sorted(("status", *search.evaluator.measures))
     for index, reward in enumerate(arrays["reward"]):
-        own, trials, rounds, best = folder / "seeds" / f"{index:06}", [], [], -np.inf
+        own, best = folder / "seeds" / f"{index:06}", -np.inf
+        trials, prefixes, rounds = [], [], []
         if (own / "config.toml").exists():
             continue
         for round, first in enumerate(range(0, plan.budget, B)):
             at = np.s_[index, first : first + B]
             measures = {name: arrays[name][at] for name in names}
-            told = {name.partition("/")[2]: values[index, round] for name, values in metrics.items()}
+            reported = {name.partition("/")[2]: values[index, round] for name, values in metrics.items()}
+            along = {name.partition("/")[2]: arrays[name][at] for name in arrays if "/" in name}
             scored = np.where(measures["status"] == OK, reward[first : first + B], np.nan)
             best = np.fmax(best, np.fmax.reduce(scored))
-            fields: Any = (round, arrays["arch"][at], measures, None, reward[first : first + B], best, told)
+            score = reward[first : first + B]
+            fields: Any = (round, arrays["arch"][at], measures, None, score, best, reported, along)
             record = loop.Record(*fields)
             trials += ledger.trial_rows(search.space, record, B)
+            prefixes += ledger.prefix_rows(record, B)
             rounds += [ledger.round_row(record, B)] if first + B <= plan.budget else []
         own.mkdir(parents=True, exist_ok=True)
-        for name, rows in (("trials.csv", trials), ("rounds.csv", rounds)):
+        for name, rows in (("trials.csv", trials), ("prefixes.csv", prefixes), ("rounds.csv", rounds)):
             (own / name).unlink(missing_ok=True)
             ledger.append(own / name, rows)
         ledger.write_atomic(own / "config.toml", text.encode())  # last: it says that the others are whole

@@ -112,6 +112,7 @@ def test_rows_of_trials_and_rounds():
         reward=np.array([0.25, np.nan], np.float32),
         best_reward=np.float32(0.75),
         metrics={"loss": np.float32(1.5)},
+        prefixes={},
     )
     first, second = ledger.trial_rows(space, record, 2)
     assert list(first) == [

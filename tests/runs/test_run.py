@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from jaxnas import config, controllers, evaluators, loop, rewards, spaces
 from jaxnas.errors import InputError
 from jaxnas.runs import best, checkpoint, ledger, process, run
-from tests.helpers import takes
+from tests.helpers import chain_space, every_prefix, gain, takes
 
 B = 4
 CONTROLLER = """
@@ -56,7 +56,8 @@ batch_size = 14
 }
 KINDS["reuse"] = '[search]\nduplicates = "reuse"\n' + KINDS["trained"]  # of three architectures
 KINDS["resample"] = '[search]\nduplicates = "resample"\n' + KINDS["mock"]
-PROMISED = ("trials.csv", "rounds.csv", "policy.npz", "best/architecture.json", "best/weights.safetensors")
+PROMISED = ("trials.csv", "prefixes.csv", "rounds.csv", "policy.npz")
+PROMISED += ("best/architecture.json", "best/weights.safetensors")
 
 
 def build(kind, folder):
@@ -253,6 +254,60 @@ def test_what_every_controller_knows_survives_a_kill(name, tmp_path, monkeypatch
     assert 0 < len(ledger.read(tmp_path / "killed" / "trials.csv")) < 6 * B
     execute(tmp_path / "killed", search, 6 * B)
     assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def prefix_search(reuse=False):
+    """On the chain space, whose every decision has a reward; with failures."""
+    space = chain_space()
+    evaluator = every_prefix(space, failure_rate=0.3)
+    evaluator = evaluators.reuse(evaluator, space, memory=64) if reuse else evaluator
+    controller = controllers.q_learning(space, batch_size=B, replays=2, memory=16)
+    return loop.make(space, controller, evaluator, gain)
+
+
+@pytest.mark.parametrize(("reuse", "half"), [(False, False), (False, True), (True, True)])
+def test_measures_of_every_decision_survive_a_kill(reuse, half, tmp_path, monkeypatch, always_save):
+    search = prefix_search(reuse)
+    with monkeypatch.context() as patch:
+        disk = Disk(patch)
+        execute(tmp_path / "whole", search, 10)
+    rows, steps = (ledger.read(tmp_path / "whole" / f"{name}.csv") for name in ("trials", "prefixes"))
+    assert list(steps[0]) == ["trial", "round", "step", "end", "gain", "reward"]
+    assert len(rows) == ledger.count_walks(tmp_path / "whole" / "prefixes.csv") == 10
+    assert {row["status"] for row in rows} == {"ok", "failed"}
+    for row in rows:
+        along = [step for step in steps if step["trial"] == row["trial"]]
+        assert [step["step"] for step in along] == [str(t) for t in range(4)]
+        assert [step["end"] for step in along] == ["0", "0", "0", "1"]
+        assert row["gain"] == along[-1]["gain"]
+        if row["status"] == "ok":
+            score = sum(float(step["reward"]) for step in along)
+            assert float(row["reward"]) == pytest.approx(score, abs=1e-6)
+        else:
+            assert {row["reward"], *(step["reward"] for step in along)} == {""}
+    for last in range(0, disk.writes, 1 + reuse):
+        folder = tmp_path / str(last)
+        with monkeypatch.context() as patch:
+            Disk(patch, last, half)
+            with pytest.raises(Killed):
+                execute(folder, search, 10)
+        execute(folder, search, 10)
+        assert_same(tmp_path / "whole", folder)
+
+
+@pytest.mark.parametrize("tail", [0, 1, 5])
+def test_prefixes_behind_the_checkpoint(tail, tmp_path, always_save, capsys):
+    """Lost lines at the end of prefixes.csv, whole or not: an older checkpoint takes over."""
+    search = prefix_search()
+    execute(tmp_path / "run", search, 5 * B)
+    whole, path = promised(tmp_path / "run"), tmp_path / "run" / "prefixes.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[: len(lines) - tail]) if tail else "".join(lines)[:-3])
+    execute(tmp_path / "run", search, 6 * B)
+    assert "prefixes.csv damaged or cut short" in capsys.readouterr().err
+    kept = promised(tmp_path / "run")
+    for name in ("prefixes.csv", "trials.csv"):
+        assert kept[name].startswith(whole[name]), name
 
 
 def test_killed_again_and_again(searches, tmp_path, monkeypatch):

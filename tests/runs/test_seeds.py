@@ -20,7 +20,7 @@ from jaxnas.runs import ledger, process, run, seeds
 from jaxnas.spaces import nasbench201
 from jaxnas.training import programs
 from jaxnas.types import OK, REJECTED
-from tests.helpers import assert_close, assert_identical, chain
+from tests.helpers import assert_close, assert_identical, chain, chain_space, every_prefix, gain
 
 ROOT = Path(__file__).parents[2]
 B, SEED = 4, 5
@@ -126,6 +126,28 @@ def test_host_loop_scan_and_block_are_one_search(subject, tmp_path):
     np.testing.assert_array_equal(np.asarray(records.arch).reshape(24, -1)[:22], arrays["arch"][3])
     for name, values in (("reward", records.reward), *records.measures.items()):
         np.testing.assert_array_equal(np.asarray(values).ravel()[:22], arrays[name][3])
+
+
+def test_measures_of_every_decision(tmp_path):
+    """A block has them as arrays; its ledgers, and the arrays of runs on the host, are the same."""
+    space = chain_space()
+    controller = controllers.q_learning(space, batch_size=B, replays=2, memory=16)
+    search = loop.make(space, controller, every_prefix(space, failure_rate=0.3), gain)
+    slow = search.evaluator._replace(jittable=False, evaluate=jax.jit(search.evaluator.evaluate))
+    slow = loop.make(space, controller, slow, gain)
+    arrays = execute(tmp_path / "block", search, 2, budget=10, ledgers=True)
+    on_host = execute(tmp_path / "host", slow, 2, budget=10)
+    assert {name for name in arrays if "/" in name} == {f"prefixes/{m}" for m in ("gain", "reward", "live")}
+    assert arrays["prefixes/reward"].shape == (2, 10, 4)
+    assert_identical(arrays, {name: on_host[name] for name in arrays})
+    ok = arrays["status"] == OK
+    assert 0 < ok.sum() < 20
+    np.testing.assert_allclose(arrays["prefixes/reward"].sum(-1)[ok], arrays["reward"][ok], rtol=1e-6)
+    for name in ("trials.csv", "prefixes.csv"):
+        files = [(tmp_path / kind / "seeds" / "000001" / name).read_bytes() for kind in ("block", "host")]
+        assert files[0] == files[1], name
+    summary = ledger.read(tmp_path / "block" / "summary.csv")
+    assert list(summary[0]) == ["search", "reward", "architecture", "depth", "gain", "trials_to_best"]
 
 
 def test_a_step_of_an_lstm_to_rounding():
