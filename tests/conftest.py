@@ -1,14 +1,18 @@
-"""Strictness as taste: promotions raise, warnings are errors, two CPU devices."""
+"""Strictness as taste: promotions raise, warnings are errors, two CPU devices; how tests are compiled."""
 
 import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("NPROC", "2")
 
 import jax
 import pytest
+from jax._src import compiler  # JAX's one place for XLA's options; it has no public one
+
+from tests.helpers import UNOPTIMIZED
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -18,7 +22,48 @@ if PROGRAMS not in os.environ:
     os.environ[PROGRAMS] = tempfile.mkdtemp(prefix="jaxnas-tests-")
     atexit.register(shutil.rmtree, os.environ[PROGRAMS], ignore_errors=True)
 jax.config.update("jax_compilation_cache_dir", os.environ[PROGRAMS])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+# The files whose programs XLA compiles without optimizing them, in a tenth of the time: they compare with
+# formulas, with other formulas or with the same program, and promise nothing about the bits, memory or speed
+# of what users get. All other files, and tests marked `optimized`, have XLA as users have it.
+TESTS = Path(__file__).parent
+FOLDERS = ("controllers", "data", "export", "log", "networks", "report", "spaces")
+FILES = (
+    *(f"commands/test_{name}.py" for name in ("compare", "init", "report", "retrain", "sample", "tabulate")),
+    *(f"evaluators/test_{name}.py" for name in ("constraints", "mock", "table")),
+    *(
+        f"test_{name}.py"
+        for name in ("docs", "gym", "masks", "memory", "planning", "policies", "rewards", "rl")
+    ),
+    *("runs/test_checkpoint.py", "runs/test_kept.py", "test_scripts.py", "training/test_task.py"),
+)
+COMPILED_QUICKLY = {path for folder in FOLDERS for path in (TESTS / folder).rglob("test_*.py")}
+COMPILED_QUICKLY |= {TESTS / name for name in FILES}
+
+
+def compile_quickly(quickly: bool) -> None:
+    """Leave XLA's optimizations out of all programs from now on, or have them again."""
+    if quickly != compile_quickly.on:
+        compile_quickly.on = quickly
+        jax.clear_caches()  # no program of the other kind is used
+
+
+compile_quickly.on = False
+options_of_users = compiler.get_compile_options
+
+
+def options_of_tests(*arguments, env_options_overrides=None, **keywords):
+    overrides = {**(UNOPTIMIZED if compile_quickly.on else {}), **(env_options_overrides or {})}
+    return options_of_users(*arguments, env_options_overrides=overrides, **keywords)
+
+
+compiler.get_compile_options = options_of_tests
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    compile_quickly(item.path in COMPILED_QUICKLY and item.get_closest_marker("optimized") is None)
 
 
 @pytest.fixture

@@ -108,6 +108,7 @@ def test_bfloat16_keeps_exact_statistics():
     assert {leaf.dtype for leaf in leaves} == {np.dtype(np.float32)}
 
 
+@pytest.mark.optimized
 def test_what_an_architecture_decides_of_its_training():
     """Equal layers, other training: a program per batch size and optimizer, rates share it."""
     layers = "C(4,3,1) - SM()"

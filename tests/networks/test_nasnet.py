@@ -297,6 +297,7 @@ def test_many_random_cells_train(blocks):
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 def test_a_child_is_the_same_alone_and_in_a_group():
     data = dataset(n=16, n_validation=8)
     arch = np.stack([ONE.parse("normal: add(sep3(h),identity(h)) reduction: add(max3(h),max3(h))")] * 2)
