@@ -173,10 +173,10 @@ def _check_policy(subject: _Subject) -> None:
         rows = jnp.broadcast_to(arch, (subject.batch_size, T))
         walk = jax.tree.map(lambda x: np.asarray(x)[0], subject.walk(rows))
         promise(walk.legal[np.arange(T), arch].all(), f"policy: {arch.tolist()} is illegal")
+        promise((probabilities >= 0).all(), "policy: a probability is negative")
         promise(
             (probabilities[~walk.legal] == 0).all(), "policy: an illegal choice has a probability above 0"
         )
-        promise((probabilities >= 0).all(), "policy: a probability is negative")
         promise(np.allclose(probabilities.sum(-1), 1, rtol=1e-6), "policy: probabilities do not sum to 1")
         promise((probabilities.argmax(-1) == arch).all(), "policy: arch does not take the likeliest choices")
         promise(

@@ -72,7 +72,7 @@ def difference(first: PyTree, second: PyTree) -> str:
     if jax.tree.structure(first) != jax.tree.structure(second):
         return f"{jax.tree.structure(first)} became {jax.tree.structure(second)}"
     for (path, x), y in zip(jax.tree.leaves_with_path(first), jax.tree.leaves(second), strict=True):
-        name = jax.tree_util.keystr(path) or "it"
+        name = jax.tree_util.keystr(path) or " array"
         if (x.dtype, x.shape) != (y.dtype, y.shape):
             return f"{name} was {x.dtype} {list(x.shape)} and became {y.dtype} {list(y.shape)}"
         if not np.array_equal(x, y, equal_nan=x.dtype.kind == "f"):
@@ -89,7 +89,7 @@ def not_finite(tree: PyTree) -> str:
     """The name of the first leaf with a NaN or an infinity; empty where there is none."""
     for path, leaf in jax.tree.leaves_with_path(to_numpy(tree)):
         if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
-            return jax.tree_util.keystr(path) or "it"
+            return jax.tree_util.keystr(path) or " array"
     return ""
 
 
