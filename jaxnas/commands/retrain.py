@@ -25,7 +25,7 @@ from jaxnas.errors import InputError
 from jaxnas.evaluators import trained
 from jaxnas.networks import chain
 from jaxnas.runs import checkpoint, ledger
-from jaxnas.types import STATUS, Dataset, Network, Split
+from jaxnas.types import OK, STATUS, Dataset, Network, Split
 
 ROOT = 0x2E72A1  # folded into a search's seed: no trial has these keys
 PATIENCE = 5  # epochs, where the search had none
@@ -173,8 +173,8 @@ def _trainer(
     evaluator = trained(network, dataset._replace(test=None), **options)
     trainer = training.make(network, dataset, **chosen)
     images = jnp.asarray(test.inputs)
-    weights_of = evaluator.weights
-    assert weights_of is not None
+    child_of = evaluator.child
+    assert child_of is not None
     root = jax.random.fold_in(jax.random.key(settings.search.seed), ROOT)
     state = evaluator.init(root)
 
@@ -188,7 +188,9 @@ def _trainer(
         _, measured = evaluator.evaluate(keys, state, np.stack([each.arch for each in group]))
         found = []
         for lane, each in enumerate(group):
-            weights = weights_of(state, lane)
+            has_succeeded = measured["status"][lane] == OK
+            child = child_of(keys[lane], state, each.arch) if has_succeeded else None
+            weights = child[0] if child else None
             outputs = None if weights is None else outputs_of(each.arch, weights)
             tested = dict.fromkeys(names, np.nan)
             if outputs is not None:
