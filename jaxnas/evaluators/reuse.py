@@ -25,7 +25,7 @@ class ReuseState(NamedTuple):
 class _Result(NamedTuple):
     """What is recorded of an architecture."""
 
-    measures: dict[str, jax.Array]  # {measure: []}
+    measures: dict[str, jax.Array]  # {measure: []}, [T] of a prefix measure
     key: jax.Array | None  # the data of the key that its child was made from, where children can be asked for
 
 
