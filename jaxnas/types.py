@@ -18,6 +18,12 @@ def _nothing() -> None:
     pass
 
 
+def no_layers(arch: Any) -> tuple[Any, ...]:
+    """`Space.layers` of a space that does not say what its layers are: nothing."""
+    del arch
+    return ()
+
+
 class Space(NamedTuple):
     """A deterministic decision process; an architecture is one walk through it.
 
@@ -40,6 +46,7 @@ class Space(NamedTuple):
     parse: Callable[[str], np.ndarray]  # host: the inverse; an InputError points at the offending token
     size: int  # how many architectures are legal; at most, where they are too many to try a rule on
     settings: Any = None  # what the space's own network needs to know of it; hashable
+    layers: Callable[[Any], tuple[Any, ...]] = no_layers  # host: arch [T] → its parts, see spaces/layers.py
 
 
 class Network(NamedTuple):

@@ -25,17 +25,15 @@ from jaxnas.errors import InputError
 from jaxnas.evaluators import trained
 from jaxnas.networks import chain
 from jaxnas.runs import checkpoint, ledger
+from jaxnas.spaces.layers import Conv, Dense, Pool, Softmax, notation
 from jaxnas.types import OK, STATUS, Dataset, Network, Split
 
 ROOT = 0x2E72A1  # folded into a search's seed: no trial has these keys
 PATIENCE = 5  # epochs, where the search had none
 ENSEMBLE = 5  # networks
-BASELINE = (
-    chain.Layer("conv", 32, 3), chain.Layer("pool", 0, 2, 2),
-    chain.Layer("conv", 64, 3), chain.Layer("pool", 0, 2, 2), chain.Layer("dense", 128),
-)  # fmt: skip
+BASELINE = (Conv(32, 3), Pool(2, 2), Conv(64, 3), Pool(2, 2), Dense(128))
 OVERRIDDEN = ("network", "data", "trainer")
-BASELINE_NOTATION = "C(32,3,1) - P(2,2) - C(64,3,1) - P(2,2) - FC(128) - SM()"
+BASELINE_NOTATION = notation((*BASELINE, Softmax()))
 
 
 class Candidate(NamedTuple):
@@ -252,7 +250,7 @@ def _baseline(dataset: Dataset) -> Network:
 
     def plan(arch: Any) -> tuple[chain.ChainStructure, Any]:
         del arch
-        chain.shapes(structure)
+        chain.shapes(structure.image_shape, structure.layers)
         return structure, {"dropout": np.array([0.5], np.float32)}
 
     return chain.network(plan, "auto")
