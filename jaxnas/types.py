@@ -65,9 +65,7 @@ class Network(NamedTuple):
     crop: Callable | None = None  # host: (params of the wider one, Structure) → params
     # Statistics that training collects and nothing optimizes: params["statistics"].
     train: Callable | None = None  # as apply, with a key → (outputs, the new statistics)
-    trainer_options: Callable | None = (
-        None  # host: arch → {option of the trainer: what arch decides it to be}
-    )
+    trainer_options: Callable | None = None  # host: arch → {option of the trainer that arch decides: value}
 
 
 class Proposal(NamedTuple):

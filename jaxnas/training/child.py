@@ -135,8 +135,7 @@ def advance(
 
     def step(state: tuple[jax.Array, Carry]) -> tuple[jax.Array, Carry]:
         i, carry = state
-        rows = order[i]
-        return i + 1, _step(recipe, structure, key, knobs, carry, inputs[rows], labels[rows])
+        return i + 1, _step(recipe, structure, key, knobs, carry, inputs, labels, order[i])
 
     _, after = jax.lax.while_loop(is_going, step, (jnp.zeros((), jnp.int32), carry))
     # Alone, a child that has ended takes no step; in a vectorized group it is frozen here.
@@ -151,20 +150,20 @@ def close(recipe: Recipe, structure: Any, key: jax.Array, knobs: PyTree, carry: 
         score = recipe.task.score(outputs, seen[1])
         is_better = score > carry.best_score
         best_epoch = jnp.where(is_better, after.epoch, carry.best_epoch)
-        recent = jnp.concatenate([carry.recent, score[None]])[1:] if recipe.best_of else carry.recent
         after = after._replace(
             best=_where(is_better, carry.params, carry.best) if recipe.keeps_best else None,
             best_score=jnp.maximum(score, carry.best_score),
             best_epoch=best_epoch,
-            recent=recent,
+            recent=jnp.concatenate([carry.recent, score[None]])[1:] if recipe.best_of else carry.recent,
             stopped=after.epoch - best_epoch >= recipe.patience if recipe.patience else carry.stopped,
             outputs=_where(is_better, outputs, carry.outputs) if recipe.keeps_best else outputs,
         )
         if recipe.restarts:
             at_chance = (after.epoch == 1) & (score <= recipe.chance + 1e-6)
+            draws_again = at_chance & (carry.restarts < recipe.restarts)
             fresh = begin(recipe, structure, key, knobs, seen)
             fresh = fresh._replace(epochs=after.epochs, restarts=carry.restarts + 1)
-            after = _where(at_chance & (carry.restarts < recipe.restarts), fresh, after)
+            after = _where(draws_again, fresh, after)
     return _where(live(recipe, carry), after, carry)
 
 
@@ -188,10 +187,13 @@ def _step(
     key: jax.Array,
     knobs: PyTree,
     carry: Carry,
-    inputs: jax.Array,  # of a batch
+    inputs: jax.Array,
     labels: jax.Array,
+    rows: jax.Array,  # int32 [batch]
 ) -> Carry:
+    """A step on a batch."""
     key_step = jax.random.fold_in(jax.random.fold_in(key, 1), carry.step)
+    inputs, labels = inputs[rows], labels[rows]
     if recipe.augment is not None:
         inputs = recipe.augment(jax.random.fold_in(jax.random.fold_in(key, 2), carry.step), inputs)
 
@@ -211,8 +213,8 @@ def _step(
     params: Any = optax.apply_updates(carry.params, updates)
     if statistics is not None:
         params = {**params, "statistics": statistics}
-    finite = carry.finite & jnp.isfinite(value)
-    return carry._replace(params=params, optimizer=state, step=carry.step + 1, finite=finite)
+    step, finite = carry.step + 1, carry.finite & jnp.isfinite(value)
+    return carry._replace(params=params, optimizer=state, step=step, finite=finite)
 
 
 def _with_progress(recipe: Recipe, knobs: PyTree, step: jax.Array) -> PyTree:
