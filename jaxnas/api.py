@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnas import config, report
-from jaxnas.commands import search as searching
+from jaxnas.commands import perform, plan
 from jaxnas.config import options
 from jaxnas.errors import InputError, unknown
 from jaxnas.runs import environment, process
@@ -76,10 +76,10 @@ def search(
     environment.prepare(
         cpu_devices=settings.runtime.cpu_devices, deterministic=settings.runtime.deterministic
     )
-    settings, searches, path, parts = searching.begin(settings, Path(folder), "name" in search)
+    settings, searches, path, parts = plan.begin(settings, Path(folder), "name" in search)
     with process.owned(path):
         try:
-            searching.perform(settings, searches, path, parts)
+            perform.execute(settings, searches, path, parts)
         except process.Interrupted as interrupt:
             if interrupt.number != signal.SIGINT:
                 raise SystemExit(128 + interrupt.number) from None

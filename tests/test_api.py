@@ -8,7 +8,7 @@ import pytest
 
 import jaxnas
 from jaxnas import api
-from jaxnas.commands import cli, progress
+from jaxnas.commands import cli, console, progress
 from jaxnas.errors import InputError
 from tests.commands.test_cli import MOCK, PROMISED
 
@@ -137,8 +137,8 @@ def test_an_interrupt_is_raised_and_the_run_goes_on(number, raised, monkeypatch)
 def test_a_notebook_has_one_line_of_progress(monkeypatch):
     shown = []
     monkeypatch.setattr(progress, "_notebook_line", lambda: shown.append)
-    console = progress._console()
-    console.is_jupyter = True
-    monkeypatch.setattr(progress, "_console", lambda: console)
+    notebook = console.terminal()
+    notebook.is_jupyter = True
+    monkeypatch.setattr(progress, "terminal", lambda: notebook)
     jaxnas.search(**MOCKED, controller="random", budget=16, stop={"hours": 1.0})
     assert [line.split("  ")[1] for line in shown] == ["trial 8/16", "trial 16/16", "trial 16/16"]

@@ -4,60 +4,63 @@
     ARM/  the searches of an arm, as `jaxnas search --seeds` writes them
     comparison.csv  choices.csv  top10.csv  figures/best_so_far.svg
 
-The arms are those of a configuration's [arms.NAME], each a set of keys that it has otherwise than the rest of
-the file; random search is always among them. Arms that are done are not run again.
+Arms that are done are not run again.
 """
 
+import argparse
 import csv
 import dataclasses
 import io
+import itertools
 import json
-import tomllib
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import tomli_w
+from rich.console import Console
 
 from jaxnas import config, loop, report
-from jaxnas.config import options
+from jaxnas.commands import arms, perform, progress
+from jaxnas.commands.console import print_table, terminal
 from jaxnas.errors import InputError, unknown
-from jaxnas.runs import environment, ledger, seeds
+from jaxnas.runs import environment, ledger, process, seeds
 
-OWN = ("compare", "arms")  # sections beside a configuration's
-ALIKE = {
-    "search": ("duplicates", "memory", "chunk")
-}  # what an arm may have of these sections, all else equal
 FILES = ("comparison.csv", "choices.csv", "top10.csv")
 
 
-@dataclasses.dataclass(frozen=True)
-class Compare:
-    """What is compared.
-
-    Args:
-      seeds: searches of each arm.
-      at: trials after which the best reward so far is compared; by default the whole budget.
-      measures: further measures of each search's best trial, at the end.
-      last: trials at the end whose mean reward is told, beside its gain over random search.
-      cross: decisions that are counted together among the ten best architectures; by default each alone.
-      scale: of the trials in the figure.
-    """
-
-    seeds: int = 100
-    at: tuple[int, ...] = ()
-    measures: tuple[str, ...] = ()
-    cross: tuple[str, ...] = ()
-    last: int = 50
-    scale: Literal["log", "linear"] = "log"
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "config", metavar="CONFIG", help="a TOML file with arms, such as configs/compare_mock.toml"
+    )
+    parser.add_argument("--folder", default="checkpoints", help="where comparisons are written")
 
 
-class Comparison(NamedTuple):
-    """A checked configuration of a comparison."""
-
-    name: str
-    compare: Compare
-    arms: dict[str, config.Config]
+def run(options: argparse.Namespace, overrides: list[str]) -> int:
+    """Run the arms that are not done, and print how they compare."""
+    chosen = arms.load(options.config, overrides)
+    folder = Path(options.folder) / chosen.name
+    arms.check_folder(folder, chosen)
+    runtime = next(iter(chosen.arms.values())).runtime
+    begun = folder if (folder / "environment.json").exists() else None
+    environment.prepare(cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=begun)
+    ready = prepare(chosen)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--folder: cannot write into {options.folder!r}: {error.strerror}") from None
+    with process.owned(folder):
+        if begun is None:
+            (folder / "environment.json").write_text(
+                json.dumps(environment.describe(), indent=2) + "\n", "utf-8"
+            )
+        elsewhere = [] if options.folder == "checkpoints" else ["--folder", options.folder]
+        with perform.saved(shlex.join(["jaxnas", "compare", options.config, *overrides, *elsewhere])):
+            rows = execute(folder, chosen, ready, _display(len(ready)))
+    show(rows)
+    print(f"\nTables and figures lie in {folder}.")
+    return 0
 
 
 class _Ready(NamedTuple):
@@ -68,122 +71,7 @@ class _Ready(NamedTuple):
     plan: seeds.Plan
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Comparison:
-    """The comparison in the TOML file at `path`; `overrides` hold for every arm, or are `--compare.KEY`.
-
-    Raises:
-      InputError: the file cannot be read, or a section, key, name, flag or value is wrong.
-    """
-    table, flags = config.read(Path(path), OWN), options.split(overrides)
-    compare = options.from_table(Compare, table.pop("compare", {}), "compare")
-    for key, words in flags:
-        if key.startswith("compare."):
-            compare = options.apply_flag(compare, key, words)
-    flags = [(key, words) for key, words in flags if not key.startswith("compare.")]
-    arms = table.pop("arms", {})
-    if not any(_get(arm, "controller", "name") == "random" for arm in arms.values()):
-        arms = {"random": {"controller": {"name": "random"}}, **arms}
-    name = str(_get(table, "search", "name") or Path(path).stem)
-    name = next((words[0] for key, words in flags if key == "search.name" and words), name)
-    flags = [flag for flag in flags if flag[0] != "search.name"]
-    unused = {(section, key) for section in table for key in table[section] if key != "name"}
-    found = {}
-    for arm, own in arms.items():
-        try:
-            merged = _merge(table, own, unused)
-            merged["search"] = merged.get("search", {}) | {"name": arm, "seeds": compare.seeds}
-            found[arm] = config.from_table(merged, flags, arm)
-        except InputError as error:
-            raise InputError(f"arms.{arm}: {error}") from None
-    for section, key in sorted(unused):
-        known = set().union(*(config.keys(config.to_table(c)).get(section, ()) for c in found.values()))
-        raise unknown(f"{section}.{key}", key, known)
-    if name in (".", "..") or Path(name).name != name:
-        raise InputError(f"search.name: found {name!r}; it takes a folder's name")
-    _check(compare, found)
-    return Comparison(name, compare, found)
-
-
-def _merge(table: config.Table, own: Any, unused: set[tuple[str, str]]) -> config.Table:
-    """An arm's keys on top of those of the file that its parts take, which are struck off `unused`."""
-    if not isinstance(own, dict):
-        raise InputError(f"found {options.show(own)}; it takes a table of sections")
-    for section, values in own.items():
-        if section not in config.SECTIONS:
-            raise unknown(section, section, config.SECTIONS)
-        if not isinstance(values, dict):
-            raise InputError(f"{section}: found {options.show(values)}; it takes a table")
-        alike = ALIKE.get(section, () if section == "runtime" else None)
-        if alike is not None and (other := [key for key in values if key not in alike]):
-            raise InputError(f"{section}.{other[0]}: all arms have it alike; set it in [{section}]")
-    merged = {s: table.get(s, {}) | own.get(s, {}) for s in {**table, **own}}
-    known = config.keys(merged)
-    kept = {}
-    for section, values in merged.items():
-        mine = own.get(section, {})
-        if section in known or mine:
-            kept[section] = {k: v for k, v in values.items() if k in mine or k in known.get(section, ())}
-            unused -= {(section, key) for key in kept[section]}
-    return kept
-
-
-def _get(table: Any, section: str, key: str) -> Any:
-    values = table.get(section) if isinstance(table, dict) else None
-    return values.get(key) if isinstance(values, dict) else None
-
-
-def _check(compare: Compare, arms: dict[str, config.Config]) -> None:
-    budget = next(iter(arms.values())).search.budget
-    if compare.seeds < 2:
-        raise InputError(f"compare.seeds: found {compare.seeds}; it takes an integer of at least 2")
-    if compare.last < 1:
-        raise InputError(f"compare.last: found {compare.last}; it takes an integer of at least 1")
-    if list(compare.at) != sorted({*compare.at}) or not all(1 <= n <= budget for n in compare.at):
-        takes = f"rising numbers of trials from 1 to search.budget, {budget}"
-        raise InputError(f"compare.at: found {options.show(compare.at)}; it takes {takes}")
-    for name, settings in arms.items():
-        if name == "figures" or not name.strip(". "):
-            raise InputError(f"arms.{name}: it takes another name, that of a folder")
-        stop = next((k for k, v in vars(settings.search.stop).items() if v is not None), None)
-        if settings.search.twin or stop:
-            key = "twin" if settings.search.twin else f"stop.{stop}"
-            raise InputError(f"search.{key}: arms are compared at equal budget, random search among them")
-
-
-def dump(comparison: Comparison) -> str:
-    """The whole comparison as TOML."""
-    compare = options.to_table(comparison.compare)
-    return tomli_w.dumps(
-        {"compare": compare} | {"arms": {k: config.to_table(c) for k, c in comparison.arms.items()}}
-    )
-
-
-def check_folder(folder: Path, comparison: Comparison) -> None:
-    """Raise an InputError if the comparison in `folder` had other settings; arms may have been added."""
-    path = folder / "comparison.toml"
-    if not path.exists():
-        if folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
-            raise InputError(f"search.name: {folder} exists and is no comparison; take another name")
-        return
-    try:
-        before = tomllib.loads(path.read_text("utf-8"))["arms"]
-    except (OSError, ValueError, LookupError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); take another name") from None
-    for name, settings in comparison.arms.items():
-        for section, values in tomllib.loads(config.dump(settings)).items() if name in before else ():
-            then = before[name].get(section, {})
-            if differing := [k for k in {**then, **values} if then.get(k) != values.get(k)]:
-                key, old, new = (
-                    differing[0],
-                    *(options.show(x.get(differing[0], "none")) for x in (then, values)),
-                )
-                raise InputError(
-                    f"{folder}: its arm {name} has {section}.{key} = {old}, not {new}; "
-                    "take the same settings, or another --search.name"
-                )
-
-
-def prepare(comparison: Comparison) -> dict[str, _Ready]:
+def prepare(comparison: arms.Comparison) -> dict[str, _Ready]:
     """Build every arm, so that what is wrong with one is known before any runs.
 
     Raises:
@@ -201,9 +89,9 @@ def prepare(comparison: Comparison) -> dict[str, _Ready]:
             ("measures", compare.measures, parts.evaluator.measures),
             ("cross", compare.cross, parts.space.decisions),
         ):
-            for each in names:
-                if each not in known:
-                    raise unknown(f"compare.{key}", each, known)
+            for wanted in names:
+                if wanted not in known:
+                    raise unknown(f"compare.{key}", wanted, known)
         asked = settings.search
         chunk = asked.chunk or seeds.chunk_of(search)
         settings = dataclasses.replace(settings, search=dataclasses.replace(asked, chunk=chunk))
@@ -214,7 +102,7 @@ def prepare(comparison: Comparison) -> dict[str, _Ready]:
 
 def execute(
     folder: Path,
-    comparison: Comparison,
+    comparison: arms.Comparison,
     ready: dict[str, _Ready],
     watch: Callable[[str, seeds.Plan], Any],  # (arm, its plan) → context whose value has `update(trials)`
 ) -> report.Rows:
@@ -225,29 +113,61 @@ def execute(
       InputError: as `seeds.execute`.
       Interrupted: SIGINT or SIGTERM; what is done is saved.
     """
-    ledger.write_atomic(folder / "comparison.toml", dump(comparison).encode())
-    arms = []
-    for name, (settings, search, plan) in ready.items():
-        own, text = folder / name, config.dump(settings)
-        own.mkdir(exist_ok=True)
-        about = (json.dumps(environment.describe(), indent=2) + "\n").encode()
-        for file, content in (("config.toml", text.encode()), (".config.toml", text.encode())):
-            ledger.write_atomic(own / file, content)
-        if not (own / "environment.json").exists():
-            ledger.write_atomic(own / "environment.json", about)
-        with watch(name, plan) as display:
-            arrays = seeds.execute(own, search, plan, text=text, watch=display.update)
-        arms.append(report.Arm(name, settings.controller.name, search.space, arrays))
+    ledger.write_atomic(folder / "comparison.toml", arms.dump(comparison).encode())
+    results = []
+    for name, arm in ready.items():
+        text = config.dump(arm.settings)
+        _create(folder / name, text)
+        with watch(name, arm.plan) as display:
+            arrays = seeds.execute(folder / name, arm.search, arm.plan, text=text, watch=display.update)
+        results.append(report.Arm(name, arm.settings.controller.name, arm.search.space, arrays))
     compare = comparison.compare
-    at = compare.at or (arms[0].arrays["reward"].shape[1],)
-    rows = report.comparison(arms, at, compare.measures, compare.last)
-    tables = (rows, report.choices(arms), report.top(arms, compare.cross))
+    at = compare.at or (results[0].arrays["reward"].shape[1],)
+    rows = report.comparison(results, at, compare.measures, compare.last)
+    tables = (rows, report.choices(results), report.top(results, compare.cross))
     for file, table in zip(FILES, tables, strict=True):
         ledger.write_atomic(folder / file, _csv(table))
     (folder / "figures").mkdir(exist_ok=True)
-    figure = report.best_so_far_figure(arms, compare.scale, f"Best reward so far: {comparison.name}")
+    figure = report.best_so_far_figure(results, compare.scale, f"Best reward so far: {comparison.name}")
     ledger.write_atomic(folder / "figures" / "best_so_far.svg", figure.encode())
     return rows
+
+
+def _create(folder: Path, text: str) -> None:
+    """The folder of an arm, with its configuration and what is known of the machine."""
+    folder.mkdir(exist_ok=True)
+    for name in ("config.toml", ".config.toml"):
+        ledger.write_atomic(folder / name, text.encode())
+    if not (folder / "environment.json").exists():
+        about = json.dumps(environment.describe(), indent=2) + "\n"
+        ledger.write_atomic(folder / "environment.json", about.encode())
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print a row an arm: the best reward so far with its interval and rank, and measures of the best."""
+    console = terminal()
+    shown = [name for name in rows[0] if f"{name}_low" in rows[0]]
+    lines = [["arm", *(name.removeprefix("final_").replace("_", " ") for name in shown)]]
+    for row in rows:
+        cells = []
+        for name in shown:
+            form = ",.0f" if abs(row[name]) >= 1000 else ".4f"
+            value, low, high = (format(row[name + end], form) for end in ("", "_low", "_high"))
+            rank = f"#{row[f'{name}_rank']} " if f"{name}_rank" in row else ""
+            cells.append(f"{rank}{value}\n{low} to {high}")
+        lines.append([row["arm"], *cells])
+    console.print(
+        "means over searches, and their 95 % intervals; #: rank; measures are those of the best trial"
+    )
+    if not console.is_terminal:
+        console = Console(file=console.file, width=1000, highlight=False, markup=False, emoji=False)
+    print_table(console, lines)
+
+
+def _display(total: int) -> Callable[[str, seeds.Plan], progress.Many]:
+    """What `execute` shows each of `total` arms with."""
+    numbers = itertools.count(1)
+    return lambda name, plan: progress.Many(f"arm {next(numbers)}/{total} {name}", plan.seeds, plan.budget)
 
 
 def _csv(rows: report.Rows) -> bytes:

@@ -3,72 +3,57 @@
 RUN/best/  the best trial, or RUN/exported/trial_000017/
 """
 
+import argparse
 import dataclasses
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxnas import config, export, loop, training
+from jaxnas import config, export, loop
+from jaxnas.commands import keeper, perform, plan
 from jaxnas.errors import InputError
-from jaxnas.runs import best, checkpoint, environment, ledger
+from jaxnas.runs import checkpoint, environment, ledger, process
 from jaxnas.runs.files import write_folder
-from jaxnas.types import OK, STATUS, Dataset, PyTree
+from jaxnas.types import OK, STATUS, Dataset
 
 
-def origin_of(settings: config.Config, dataset: Dataset, name: str) -> export.Origin:
-    """How networks of a run of that name become folders."""
-    if hasattr(settings.network, "lowering"):
-        settings = dataclasses.replace(
-            settings, network=dataclasses.replace(settings.network, lowering="xla")
-        )
-    parts = config.build(settings, dataset=dataset)
-    assert parts.network is not None
-    kept = {name: getattr(settings.trainer, name) for name in ("mean", "std", "precision")}
-    table = config.to_table(settings)["data"]
-    return export.Origin(
-        parts.network, trainer_of(settings, parts).forward, dataset, **kept, data=table, run=name
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    parser.add_argument(
+        "--trial", type=int, metavar="N", help="which one; trained again from its key (default: the best)"
     )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="by default RUN/best, RUN/exported/trial_N"
+    )
+    parser.add_argument(
+        "--optuna", metavar="STORAGE", help="instead, all trials as a study, such as sqlite:///study.db"
+    )
+    parser.add_argument("--onnx", action="store_true", help="write model.onnx too")
 
 
-def trainer_of(settings: config.Config, parts: config.Parts) -> training.Trainer:
-    """The trainer of a network alone, without its data."""
-    assert parts.network is not None and parts.dataset is not None
-    chosen = training.options_of(vars(settings.trainer))
-    return training.make(parts.network, parts.dataset, **chosen)
+def run(options: argparse.Namespace, _: list[str]) -> int:
+    """Write the folder and check it, or hand all trials to Optuna; 1 where the folder does not agree."""
+    if options.optuna is not None:
+        from jaxnas.log import optuna
 
+        name, trials = optuna.execute(options.run, options.optuna)
+        print(f"{options.optuna}: study {name!r}, {trials} trials")
+        return 0
+    if options.onnx:
+        from jaxnas.export import to_onnx
 
-class Keeper(NamedTuple):
-    """What makes best/ of a search, and checks it."""
-
-    keep: best.Keep | None  # what `run.execute` takes; None where nothing is trained
-    # a run's folder → as `export.check`, once its search has ended
-    check: Callable[[Path], tuple[bool, str] | None]
-
-
-def keeper(settings: config.Config, parts: config.Parts) -> Keeper:
-    """Of the searches of a run. A check that has been done, or of a folder without a network, gives None."""
-    if parts.dataset is None:
-        return Keeper(None, lambda folder: None)
-    dataset, made = parts.dataset, []
-
-    def keep(folder: Path, about: dict[str, Any], params: PyTree, outputs: Any) -> dict[str, bytes]:
-        made[:] = made or [origin_of(settings, dataset, "")]
-        return export.files(made[0]._replace(run=folder.resolve().name), export.Child(about, params, outputs))
-
-    def check(folder: Path) -> tuple[bool, str] | None:
-        try:
-            metrics = json.loads((folder / "best" / "metrics.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            return None
-        if metrics.get("agreement") is not None:
-            return None
-        return export.check(folder / "best", dataset.validation.inputs, dataset.task)
-
-    return Keeper(keep, check)
+        to_onnx.package()  # an InputError comes now
+    environment.read(options.run)
+    with process.owned(options.run):
+        path, agrees, text = execute(
+            options.run, plan.reopen(options.run, []), options.trial, options.out, options.onnx
+        )
+    perform.tell_check(agrees, text)
+    print(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
+    return 0 if agrees else 1
 
 
 def execute(
@@ -101,7 +86,7 @@ def execute(
     parts = config.build(again)
     assert parts.dataset is not None
     child = regain(folder, settings, parts, rows, row)
-    files = export.files(origin_of(settings, parts.dataset, folder.resolve().name), child, onnx)
+    files = export.files(keeper.origin_of(settings, parts.dataset, folder.resolve().name), child, onnx)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_folder(path, files)
@@ -133,7 +118,7 @@ def retrained(
     if row is None:
         return None
     parts = config.build(settings, dataset=dataset)
-    network, trainer = parts.network, trainer_of(settings, parts)
+    network, trainer = parts.network, keeper.trainer_of(settings, parts)
     assert network is not None
     arch = parts.space.parse(row["architecture"])
     structure, knobs = network.plan(arch)
@@ -147,7 +132,7 @@ def retrained(
     tested = {name: float(row[f"test_{name}"]) for name in names if row[f"test_{name}"]}
     child = export.Child(about, params, np.asarray(predict(params, images)), tested)
     name = f"{folder.resolve().parent.name}/{folder.name}"
-    write_folder(folder / "best", export.files(origin_of(settings, dataset, name), child))
+    write_folder(folder / "best", export.files(keeper.origin_of(settings, dataset, name), child))
     return export.check(folder / "best", dataset.validation.inputs, dataset.task)
 
 
@@ -223,8 +208,7 @@ def regain(
         if status != OK or (jax.default_backend() == "cpu" and not changed):
             raise InputError(f"{told}; was its configuration, its data or the machine changed?")
         print(f"jaxnas: {told} ({', '.join(changed) or 'not on a CPU'})")
-    assert parts.evaluator.child is not None
-    child = parts.evaluator.child(key, state.evaluator, arch)
-    assert child is not None  # its status is ok
+    weights, outputs = parts.evaluator.weights, parts.evaluator.outputs
+    assert weights is not None and outputs is not None
     about = _about(parts, row, row["reward"], {k: measured[k][0] for k in parts.evaluator.measures})
-    return export.Child(about, *child)
+    return export.Child(about, weights(state.evaluator, 0), outputs(state.evaluator, 0))

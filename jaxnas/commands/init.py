@@ -1,7 +1,9 @@
 """A configuration for a user's own image folder, each choice with its reason in a comment."""
 
+import argparse
 import os
 import shlex
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,7 @@ import numpy as np
 
 from jaxnas import config
 from jaxnas.config import options
+from jaxnas.data import survey
 from jaxnas.data.survey import Survey
 from jaxnas.errors import InputError
 
@@ -20,6 +23,26 @@ PASSES = 8000  # training images that one child sees, all epochs together
 EPOCHS = (4, 30)
 BUDGET = 32
 NAMED = 5  # damaged files that are named
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "images", metavar="FOLDER", help="CLASS/IMAGE…, or train/CLASS/IMAGE… and test/ beside"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE.toml", help="by default FOLDER.toml, here")
+
+
+def run(options: argparse.Namespace, _: list[str]) -> int:
+    """Write the configuration, and say what was seen of the images."""
+    file = target(options.images, options.out)
+    surveyed = survey.survey(options.images)
+    write(file, configuration(options.images, surveyed, file))
+    print("\n".join(describe(surveyed)))
+    if surveyed.damaged:
+        print(f"jaxnas: {warning(surveyed.damaged)}", file=sys.stderr)
+    print(f"\n{file} is written. Next: jaxnas search {shlex.quote(str(file))}")
+    return 0
 
 
 class Choices(NamedTuple):

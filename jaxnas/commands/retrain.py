@@ -8,6 +8,7 @@ RUN/retrained-NAME: cells that were searched on a part of the images make a deep
 A hand-designed network is trained beside them by the same rules.
 """
 
+import argparse
 import csv
 import dataclasses
 import functools
@@ -20,20 +21,70 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import config, machine, training
+from jaxnas import config, data, machine, training
+from jaxnas.commands import export, perform, plan, progress
+from jaxnas.commands.console import print_table, short, terminal
 from jaxnas.errors import InputError
 from jaxnas.evaluators import trained
 from jaxnas.networks import chain
-from jaxnas.runs import checkpoint, ledger
-from jaxnas.spaces.layers import Conv, Dense, Pool, Softmax, notation
-from jaxnas.types import OK, STATUS, Dataset, Network, Split
+from jaxnas.runs import checkpoint, environment, ledger, process
+from jaxnas.types import STATUS, Dataset, Network, Split
 
 ROOT = 0x2E72A1  # folded into a search's seed: no trial has these keys
 PATIENCE = 5  # epochs, where the search had none
 ENSEMBLE = 5  # networks
-BASELINE = (Conv(32, 3), Pool(2, 2), Conv(64, 3), Pool(2, 2), Dense(128))
+BASELINE = (
+    chain.Layer("conv", 32, 3), chain.Layer("pool", 0, 2, 2),
+    chain.Layer("conv", 64, 3), chain.Layer("pool", 0, 2, 2), chain.Layer("dense", 128),
+)  # fmt: skip
+SHOWN = ("_accuracy", "_mae")  # ends of the names of the measures that are printed
 OVERRIDDEN = ("network", "data", "trainer")
-BASELINE_NOTATION = notation((*BASELINE, Softmax()))
+BASELINE_NOTATION = "C(32,3,1) - P(2,2) - C(64,3,1) - P(2,2) - FC(128) - SM()"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    parser.add_argument("--top", type=int, default=10, help="how many distinct architectures (default: 10)")
+    parser.add_argument("--epochs", type=int, help="at most; by default twice the search's")
+    parser.add_argument(
+        "--final", action="store_true", help="train on the validation images too, for all of the epochs"
+    )
+    parser.add_argument("--cells", metavar="N", help="short for --network.cells: a deeper network")
+    parser.add_argument("--filters", metavar="F", help="short for --network.filters: a wider network")
+    parser.add_argument("--name", default="", help="of the results' folder, RUN/retrained-NAME")
+
+
+def run(options: argparse.Namespace, overrides: list[str]) -> int:
+    """Train the networks, print what they reached, and write the best of them to best/."""
+    if options.top < 1:
+        raise InputError(f"--top: got {options.top}; it takes 1 or more")
+    if options.name and not config.is_folder_name(options.name):
+        raise InputError(f"--name: got {options.name!r}; it takes part of a folder's name: no path")
+    for name in ("cells", "filters"):
+        if (value := getattr(options, name)) is not None:
+            overrides = [f"--network.{name}", value, *overrides]
+    environment.read(options.run)
+    with process.owned(options.run):
+        settings = plan.reopen(options.run, [])
+        settings = settings_of(settings, options.final, options.epochs, overrides)
+        trials = ledger.read(options.run / "trials.csv")
+        dataset = data.load(**vars(settings.data))
+        with progress.Counter("trained", options.top + 1) as counter:
+            folder, rows = execute(
+                options.run,
+                settings,
+                dataset,
+                trials,
+                options.top,
+                final=options.final,
+                name=options.name,
+                watch=counter.update,
+            )
+        show(folder, rows)
+        if checked := export.retrained(folder, settings, dataset, rows):
+            perform.tell_check(*checked)
+    return 0
 
 
 class Candidate(NamedTuple):
@@ -171,8 +222,8 @@ def _trainer(
     evaluator = trained(network, dataset._replace(test=None), **options)
     trainer = training.make(network, dataset, **chosen)
     images = jnp.asarray(test.inputs)
-    child_of = evaluator.child
-    assert child_of is not None
+    weights_of = evaluator.weights
+    assert weights_of is not None
     root = jax.random.fold_in(jax.random.key(settings.search.seed), ROOT)
     state = evaluator.init(root)
 
@@ -186,9 +237,7 @@ def _trainer(
         _, measured = evaluator.evaluate(keys, state, np.stack([each.arch for each in group]))
         found = []
         for lane, each in enumerate(group):
-            has_succeeded = measured["status"][lane] == OK
-            child = child_of(keys[lane], state, each.arch) if has_succeeded else None
-            weights = child[0] if child else None
+            weights = weights_of(state, lane)
             outputs = None if weights is None else outputs_of(each.arch, weights)
             tested = dict.fromkeys(names, np.nan)
             if outputs is not None:
@@ -250,7 +299,7 @@ def _baseline(dataset: Dataset) -> Network:
 
     def plan(arch: Any) -> tuple[chain.ChainStructure, Any]:
         del arch
-        chain.shapes(structure.image_shape, structure.layers)
+        chain.shapes(structure)
         return structure, {"dropout": np.array([0.5], np.float32)}
 
     return chain.network(plan, "auto")
@@ -260,3 +309,21 @@ def _write_csv(path: Path, rows: list[list[Any]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     ledger.write_atomic(path, text.getvalue().encode())
+
+
+def show(folder: Path, rows: list[dict[str, str]]) -> None:
+    """Print the retrained networks, the hand-designed one last, the ensemble and the confusion matrix."""
+    console = terminal()
+    kept = ("name", "params", "epochs", "searched_reward", *(n for n in rows[0] if n.endswith(SHOWN)))
+    print_table(console, [list(kept), *([short(row[name]) for name in kept] for row in rows)])
+    for row in rows:
+        console.print(f"{row['name']}: {row['architecture']}{'  ' + row['reason'] if row['reason'] else ''}")
+    for name in ("ensemble", "confusion"):
+        path = folder / f"{name}.csv"
+        if path.exists():
+            console.print()
+            print_table(
+                console,
+                [[short(x) for x in line] for line in csv.reader(path.read_text("utf-8").splitlines())],
+            )
+    console.print(f"\nAll of it lies in {folder}.")

@@ -3,6 +3,7 @@
 RUN/sampled/round_000040/samples.csv  greedy.csv  rows as in trials.csv; round: the batch
 """
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,40 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rich import box
+from rich.table import Table
 
 from jaxnas import config, loop
-from jaxnas.runs import ledger
+from jaxnas.commands import plan, progress
+from jaxnas.commands.console import terminal
+from jaxnas.errors import InputError
+from jaxnas.runs import environment, ledger, process, restore
 from jaxnas.types import Controller, Proposal
 
 ROOTS = {"samples": 0x5A3B1E, "greedy": 0x62EED}  # folded into a search's root: no trial has these keys
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    parser.add_argument("-n", type=int, default=50, help="how many networks (default: 50)")
+
+
+def run(options: argparse.Namespace, _: list[str]) -> int:
+    """Measure the networks and print what was measured."""
+    if options.n < 1:
+        raise InputError(f"-n: got {options.n}; it takes 1 or more")
+    environment.read(options.run)
+    with process.owned(options.run):
+        settings = plan.reopen(options.run, [])
+        parts = config.build(settings)
+        state = restore.latest(
+            options.run, plan.searches_of(settings, parts)[1][0].search, settings.search.seed
+        )
+        with progress.Counter("sampled", options.n) as counter:
+            rows, greedy = execute(options.run, parts, state, options.n, counter.update)
+        show(summary(rows), greedy[0])
+    return 0
 
 
 def execute(
@@ -47,6 +76,21 @@ def summary(rows: list[dict[str, str]]) -> list[tuple[str, int, float, float, fl
         for name, x in table.items()
         if x
     ]
+
+
+def show(summary: list[tuple[str, int, float, float, float, float]], greedy: dict[str, str]) -> None:
+    """Print what a policy proposes: each measure's mean and spread, and the greedy network."""
+    console = terminal()
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for heading in ("measure", "n", "mean", "std", "least", "most"):
+        table.add_column(heading, justify="left" if heading == "measure" else "right")
+    for name, n, *values in summary:
+        table.add_row(name, str(n), *(f"{value:.6g}" for value in values))
+    console.print(table)
+    measured = "  ".join(
+        f"{name} {greedy[name]}" for name in ("accuracy", "params", "reward") if greedy.get(name)
+    )
+    console.print(f"greedy: {greedy['architecture']}  {measured or greedy['reason']}")
 
 
 def depth(row: dict[str, str]) -> int:

@@ -1,5 +1,6 @@
 """Runs → a table of what they measured, which the evaluator `table` reads: a row a successful trial."""
 
+import argparse
 import csv
 import io
 from collections.abc import Sequence
@@ -19,6 +20,19 @@ FREE = (
     *(f"trainer.{name}" for name in ("population", "group_size", "workers", "resident_mb")),
     *(f"trainer.{name}" for name in ("memory_fraction", "compile_gflops", "xla_level")),
 )
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="the table")
+
+
+def run(options: argparse.Namespace, _: list[str]) -> int:
+    """Write the table, and say how much is in it."""
+    rows, architectures = execute(options.runs, options.out)
+    print(f"{options.out}: {rows} trials of {architectures} architectures")
+    return 0
 
 
 def execute(folders: Sequence[str | Path], out: Path) -> tuple[int, int]:

@@ -4,7 +4,9 @@ Two addresses exist, the page and its data; what else is asked for is not found,
 run's own ledgers, and nothing is written.
 """
 
+import argparse
 import hashlib
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from jaxnas import report
-from jaxnas.commands import report as reporting
+from jaxnas import machine, report
+from jaxnas.commands import upkeep
 from jaxnas.errors import InputError
 from jaxnas.report import page
 
@@ -24,13 +26,28 @@ POLICY = "default-src 'none'; connect-src 'self'; img-src data:"
 POLICY += "; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    parser.add_argument("--host", default="127.0.0.1", help="address (default: this machine alone)")
+    parser.add_argument("--port", type=int, default=8765, help="default: 8765")
+
+
+def run(options: argparse.Namespace, _: list[str]) -> int:
+    """Serve the page until an interrupt."""
+    machine.use_cpu()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background commands ignore it
+    execute(options.run, options.host, options.port, lambda text: print(text, flush=True))
+    return 0
+
+
 class Live:
     """The page's data, made anew when the run has changed."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         run = report.read(folder)
-        self.title, self.sources = page.title([run]), reporting.sources([run])
+        self.title, self.sources = page.title([run]), upkeep.sources([run])
         self._lock, self._tag, self._data = threading.Lock(), "", ""
 
     def get(self) -> tuple[str, str]:

@@ -16,6 +16,15 @@ from jaxnas.runs.files import repair
 FILES = ("trials", "prefixes", "rounds", "timings", "costs")  # .csv, whose rows a round adds to
 
 
+def check_budget(folder: Path, budget: int) -> None:
+    """Raise an InputError if the run in `folder` already has more trials than `budget`."""
+    done = len(ledger.read(folder / "trials.csv"))
+    if budget < done:
+        raise InputError(
+            f"search.budget: found {budget}; {folder} already has {done} trials, it takes {done} or more"
+        )
+
+
 def latest(folder: Path, search: loop.Search, seed: int) -> loop.SearchState:
     """The state of the run in `folder` after its last checkpoint.
 

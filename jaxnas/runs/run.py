@@ -19,7 +19,6 @@ import jax
 import numpy as np
 
 from jaxnas import loop, masks
-from jaxnas.errors import InputError
 from jaxnas.runs import best, checkpoint, ledger, restore
 from jaxnas.runs.process import Signals
 from jaxnas.types import OK
@@ -50,15 +49,6 @@ class Summary(NamedTuple):
     why: str
     trials: int
     best: dict[str, str]  # the best trial's row of trials.csv; empty if every trial failed
-
-
-def check_budget(folder: Path, budget: int) -> None:
-    """Raise an InputError if the run in `folder` already has more trials than `budget`."""
-    done = len(ledger.read(folder / "trials.csv"))
-    if budget < done:
-        raise InputError(
-            f"search.budget: found {budget}; {folder} already has {done} trials, it takes {done} or more"
-        )
 
 
 def execute(
@@ -92,7 +82,7 @@ def execute(
     batch_size = search.controller.batch_size
     full, rest = divmod(stop.budget, batch_size)  # whole rounds, and trials of one that is cut short
     began = time.perf_counter()
-    check_budget(folder, stop.budget)
+    restore.check_budget(folder, stop.budget)
     with Signals() as signals, contextlib.closing(checkpoint.open_folder(folder / "state")) as checkpoints:
         snapshots = ledger.load_policy(folder / "policy.npz")
         fresh = search.init(jax.random.key(seed))

@@ -293,7 +293,7 @@ def test_stop_conditions(capsys):
 # HELP, LIST
 
 
-@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+@pytest.mark.parametrize("command", ["", *arguments.COMMANDS])
 def test_help_fits_a_screen(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     try:
@@ -306,16 +306,16 @@ def test_help_fits_a_screen(command, capsys, monkeypatch):
     assert "jaxnas" in lines[0]
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", arguments.COMMANDS)
 def test_the_help_of_a_command_has_an_example_that_parses(command, capsys):
-    example = shlex.split(arguments.EXAMPLES[command].partition(" >")[0])
+    example = shlex.split(arguments.COMMANDS[command].example.partition(" >")[0])
     assert example[:2] == ["jaxnas", command]
     options, rest = arguments.parser().parse_known_args(example[1:])
     assert options.command == command
     assert not rest or command in ("search", "compare", "retrain")
     with contextlib.suppress(SystemExit):
         jaxnas(command, "--help")
-    assert " ".join(arguments.EXAMPLES[command].split()) in " ".join(capsys.readouterr().out.split())
+    assert " ".join(arguments.COMMANDS[command].example.split()) in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_of_a_search(capsys):
@@ -361,7 +361,7 @@ def test_list(capsys):
 def test_completion(shell, capsys):
     assert jaxnas("complete", shell) == 0
     script = capsys.readouterr().out
-    for word in (*cli.COMMANDS, "--dry-run", "--budget"):
+    for word in (*arguments.COMMANDS, "--dry-run", "--budget"):
         assert word in script
 
 

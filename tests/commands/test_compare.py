@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from jaxnas import config
-from jaxnas.commands import cli
-from jaxnas.commands import compare as comparison
+from jaxnas.commands import arms, cli, compare
 from jaxnas.errors import InputError
 from jaxnas.runs import ledger
 
@@ -45,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("workplace")
 
 def load(*flags, text=TEXT):
     Path("c.toml").write_text(text)
-    return comparison.load("c.toml", [str(flag) for flag in flags])
+    return arms.load("c.toml", [str(flag) for flag in flags])
 
 
 def jaxnas(*arguments):
@@ -163,10 +162,10 @@ def test_bad_flags(flags, words, capsys):
     "path", sorted((Path(__file__).parents[2] / "configs").glob("compare_*.toml")), ids=str
 )
 def test_the_configurations_are_right(path):
-    found = comparison.load(path)
+    found = arms.load(path)
     assert any(c.controller.name == "random" for c in found.arms.values())
     if found.arms[next(iter(found.arms))].evaluator.name == "mock" or "rlmednas" in path.name:
-        ready = comparison.prepare(found)
+        ready = compare.prepare(found)
         assert list(ready) == list(found.arms)
         assert all(r.settings.search.chunk >= 1 for r in ready.values())
 

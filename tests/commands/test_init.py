@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxnas import config, data
-from jaxnas.commands import cli
-from jaxnas.commands import init as starter
+from jaxnas.commands import cli, init
 from jaxnas.data.survey import Survey, survey
 from jaxnas.errors import InputError
 
@@ -48,7 +47,7 @@ def test_a_survey_by_hand():
     assert found.sizes.tolist() == [[12, 10]] * 3 + [[8, 20]] * 2
     assert found.is_gray  # three equal channels are gray too
     assert [text.partition(":")[0] for text in found.damaged] == ["pets/cat/cut.png", "pets/dog/notes.txt"]
-    assert starter.describe(found) == [
+    assert init.describe(found) == [
         "train: 5 images of 2 classes, 2 (dog) to 3 (cat) a class",
         "8 × 10 to 12 × 20 pixels (height × width), gray",
     ]
@@ -66,8 +65,8 @@ def test_splits_are_seen():
         "validation": 4,
         "test": 6,
     }
-    assert starter.describe(found)[0] == "train: 8 images of 2 classes, 4 a class"
-    text = starter.configuration("pets", found, Path("pets.toml"))
+    assert init.describe(found)[0] == "train: 8 images of 2 classes, 4 a class"
+    text = init.configuration("pets", found, Path("pets.toml"))
     assert "fraction" not in text
 
 
@@ -88,7 +87,7 @@ def test_splits_are_seen():
     ],
 )  # fmt: skip
 def test_choices_by_hand(found, expected):
-    chosen = starter.choose(found)._asdict()
+    chosen = init.choose(found)._asdict()
     assert {name: chosen[name] for name in expected} == expected
 
 
@@ -161,5 +160,5 @@ def test_bad_folders(arguments, match, capsys):
 def test_a_file_that_appears_meanwhile_is_kept():
     Path("a.toml").write_text("mine")
     with pytest.raises(InputError, match=r"a\.toml: cannot write the configuration: File exists"):
-        starter.write(Path("a.toml"), "ours")
+        init.write(Path("a.toml"), "ours")
     assert Path("a.toml").read_text() == "mine"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxnas import config, loop, rewards
-from jaxnas.commands import sample as sampling
+from jaxnas.commands import sample
 from jaxnas.controllers import q_learning, random, reinforce
 from jaxnas.errors import InputError
 from jaxnas.evaluators import mock
@@ -38,7 +38,7 @@ def test_samples_are_those_of_the_last_policy(trained):
     folder, parts, _, state = trained
     before = (folder / "trials.csv").read_bytes()
     done = []
-    rows, greedy = sampling.execute(folder, parts, state, 10, done.append)
+    rows, greedy = sample.execute(folder, parts, state, 10, done.append)
     assert done == [4, 8, 10]
     assert [row["trial"] for row in rows] == [str(i) for i in range(10)]
     assert {row["status"] for row in rows} == {"ok"}
@@ -62,12 +62,12 @@ def test_samples_are_those_of_the_last_policy(trained):
 def test_more_samples_are_added_to_those_there_are(trained):
     folder, parts, _, state = trained
     path = folder / "sampled" / "round_000020" / "samples.csv"
-    whole, greedy = sampling.execute(folder, parts, state, 11)
+    whole, greedy = sample.execute(folder, parts, state, 11)
     written = path.read_bytes()
-    assert sampling.execute(folder, parts, state, 5) == (whole[:5], greedy)
+    assert sample.execute(folder, parts, state, 5) == (whole[:5], greedy)
     assert path.read_bytes() == written
     path.write_bytes(written[: len(written) // 2])  # a kill within a write
-    assert sampling.execute(folder, parts, state, 11) == (whole, greedy)
+    assert sample.execute(folder, parts, state, 11) == (whole, greedy)
     assert path.read_bytes() == written
 
 
@@ -88,7 +88,7 @@ def test_the_summary_by_hand():
         {**row, "layer_2": "FC(2)", "accuracy": "0.8", **end},
         {**row, "accuracy": "", **end, "reward": "", "status": "failed"},
     ]
-    found = {name: tuple(values) for name, *values in sampling.summary(rows)}
+    found = {name: tuple(values) for name, *values in sample.summary(rows)}
     assert found["accuracy"] == pytest.approx((2, 0.65, 0.3 / np.sqrt(2), 0.5, 0.8))
     assert found["depth"] == pytest.approx((3, 4 / 3, np.sqrt(1 / 3), 1, 2))
     assert found["reward"][0] == 2

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from jaxnas import config, data, export, loop
-from jaxnas.commands import export as exporting
+from jaxnas.commands import export as command
+from jaxnas.commands import keeper
 from jaxnas.errors import InputError
 from jaxnas.export import agreement, explain, predict
 from jaxnas.export.folder import PACKAGES, stablehlo
@@ -51,7 +52,7 @@ def searched(tmp_path_factory):
     (folder / "config.toml").write_text(TEXT)
     settings = config.load(folder / "config.toml")
     parts = config.build(settings)
-    keep = exporting.keeper(settings, parts).keep
+    keep = keeper.make(settings, parts).keep
     run.execute(folder, loop.make(*parts[:5]), seed=1, stop=run.Stop(6), keep=keep)
     (folder / "environment.json").write_text(json.dumps(environment.describe()))
     return folder, settings, parts
@@ -61,7 +62,7 @@ def test_the_files_of_best(searched):
     folder, _, parts = searched
     best = folder / "best"
     assert {path.name for path in best.iterdir()} == FILES
-    row = exporting.row_of(folder, ledger.read(folder / "trials.csv"), None)
+    row = command.row_of(folder, ledger.read(folder / "trials.csv"), None)
     about = json.loads((best / "architecture.json").read_text())
     assert (str(about["trial"]), about["architecture"]) == (row["trial"], row["architecture"])
     assert (about["input_shape"], about["task"]) == ([8, 8, 1], "multiclass")
@@ -85,7 +86,7 @@ def test_the_files_of_best(searched):
 def test_it_agrees_in_a_fresh_process(searched, tmp_path, monkeypatch):
     folder, settings, parts = searched
     shutil.copytree(folder / "best", tmp_path / "best")
-    check = exporting.keeper(settings, parts).check
+    check = keeper.make(settings, parts).check
     assert check(tmp_path / "nothing") is None
     agrees, text = check(tmp_path)
     assert agrees and "100.00% of 120 validation predictions" in text
@@ -201,7 +202,7 @@ def test_flatbuffers_are_asked_for(monkeypatch):
 def test_a_trial_is_trained_again(searched, tmp_path, monkeypatch):
     folder, settings, _ = searched
     monkeypatch.setattr(export, "check", lambda folder, images, task: (True, str(len(images))))
-    path, agrees, text = exporting.execute(folder, settings, 4, tmp_path / "out")
+    path, agrees, text = command.execute(folder, settings, 4, tmp_path / "out")
     assert (path, agrees, text) == (tmp_path / "out", True, "120")
     assert {file.name for file in path.iterdir()} == FILES
     row = ledger.read(folder / "trials.csv")[4]
@@ -209,7 +210,7 @@ def test_a_trial_is_trained_again(searched, tmp_path, monkeypatch):
     assert (about["trial"], about["architecture"]) == (4, row["architecture"])
     assert np.float32(about["measures"]["accuracy"]) == np.float32(row["accuracy"])
     # The best one has the weights that the search kept.
-    path, *_ = exporting.execute(folder, settings, None, tmp_path / "best")
+    path, *_ = command.execute(folder, settings, None, tmp_path / "best")
     for name in ("weights.safetensors", "validation.csv", "model.py"):
         assert (path / name).read_bytes() == (folder / "best" / name).read_bytes()
 
@@ -221,8 +222,8 @@ def test_a_reused_result_is_that_of_its_first_trial():
             [("x", "failed", "0"), ("x", "ok", "0"), ("y", "ok", "0"), ("x", "ok", "1"), ("x", "ok", "1")]
         )
     ]
-    assert [exporting.trained_as(rows, row) for row in rows] == [0, 1, 2, 1, 1]
-    assert exporting.trained_as([], {"trial": "3"}) == 3
+    assert [command.trained_as(rows, row) for row in rows] == [0, 1, 2, 1, 1]
+    assert command.trained_as([], {"trial": "3"}) == 3
 
 
 @pytest.mark.parametrize(
@@ -237,9 +238,9 @@ def test_trials_that_cannot_be_exported(trial, message, searched):
     rows = ledger.read(searched[0] / "trials.csv")
     rows[5] |= {"status": "failed", "reason": "the loss became NaN or infinite", "reward": ""}
     with pytest.raises(InputError, match=message):
-        exporting.row_of(searched[0], rows, trial)
+        command.row_of(searched[0], rows, trial)
     with pytest.raises(InputError, match=r"no trial of .* succeeded"):
-        exporting.row_of(searched[0], rows[5:], None)
+        command.row_of(searched[0], rows[5:], None)
 
 
 def test_another_result_is_not_exported(searched):
@@ -249,7 +250,7 @@ def test_another_result_is_not_exported(searched):
     with pytest.raises(
         InputError, match=r"trial 2, trained again, is another: accuracy is 0.*, was 0.125; was"
     ):
-        exporting.regain(folder, settings, parts, rows, row)
+        command.regain(folder, settings, parts, rows, row)
 
 
 def test_an_export_takes_nothing_else_away(searched, tmp_path):
@@ -258,16 +259,16 @@ def test_an_export_takes_nothing_else_away(searched, tmp_path):
     (tmp_path / "file").write_text("mine")
     for out, what in (("leaves", "leaf"), ("file", "file")):
         with pytest.raises(InputError, match=f"--out: .*{out} holds '{what}', .* give a new folder"):
-            exporting.execute(folder, settings, 0, tmp_path / out)
+            command.execute(folder, settings, 0, tmp_path / out)
     assert (tmp_path / "leaves" / "leaf").is_dir() and (tmp_path / "file").read_text() == "mine"
     shutil.copytree(folder / "best", tmp_path / "best")
-    exporting._check_free(tmp_path / "best")  # its own files are written anew
-    exporting._check_free(tmp_path / "new")
+    command._check_free(tmp_path / "best")  # its own files are written anew
+    command._check_free(tmp_path / "new")
 
 
 def test_a_run_without_a_trial_says_so(tmp_path):
     with pytest.raises(InputError, match=r"export: .* has no trial yet; `jaxnas resume"):
-        exporting.row_of(tmp_path, [], None)
+        command.row_of(tmp_path, [], None)
     (tmp_path / "trials.csv").touch()
     with pytest.raises(InputError, match=r"no best/model\.stablehlo: it trains no networks, or none has"):
         explain.open_folder(tmp_path)

@@ -1,0 +1,125 @@
+"""What a run has planned is carried out: shown, logged and drawn as it goes on, saved when interrupted."""
+
+import contextlib
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnas import config, report
+from jaxnas.commands import progress, upkeep
+from jaxnas.commands.console import terminal
+from jaxnas.commands.plan import PlannedSearch
+from jaxnas.runs import process, run, seeds
+from jaxnas.types import Space
+
+
+def execute_and_tell(settings: Any, searches: list[Any], folder: Path, parts: Any) -> int:
+    """Carry out the searches of a run and print what they found; returns the exit code."""
+    if settings.search.seeds > 1:
+        return _many(settings, searches[0], folder)
+    with saved(f"jaxnas resume {shlex.quote(str(folder))}"):
+        execute(settings, searches, folder, parts)
+    runs = [report.read(folder)]
+    report.write(runs, folder)
+    if len(searches) > 1:
+        report.show(report.compare(runs))
+    has_network, path = (folder / "best" / "model.stablehlo").exists(), shlex.quote(str(folder))
+    parts = "its page is report.html" + ", its best network best/" * has_network
+    after = f"jaxnas predict {path} IMAGE…" if has_network else f"jaxnas report {path}"
+    print(f"\nThe run lies in {folder}, {parts}. Next: {after}")
+    return 0
+
+
+def execute(settings: Any, searches: list[PlannedSearch], folder: Path, parts: Any) -> None:
+    """Run the searches of a run, whose folder the caller has `owned`; show, log and draw their progress."""
+    page = upkeep.Page(folder, upkeep.source_of(parts))
+    for search in searches:
+        with (
+            progress.Display(folder / search.folder, search.search, search.stop.budget) as display,
+            _logged(settings, folder / search.folder) as log,
+        ):
+
+            def watch(now: run.Progress, told: tuple = (display.update, log)) -> None:
+                for tell in told:
+                    tell(now)
+                page.update()
+
+            summary = run.execute(
+                folder / search.folder,
+                search.search,
+                seed=search.seed,
+                stop=search.stop,
+                text=search.text,
+                watch=watch,
+                keep=search.keeper.keep,
+            )
+        display.finish(summary)
+    page.write()
+    if checked := searches[0].keeper.check(folder):
+        tell_check(*checked)
+
+
+def tell_check(agrees: bool, text: str) -> None:
+    """What the check of an exported network found."""
+    print(f"{'' if agrees else 'jaxnas: '}{text}", file=sys.stdout if agrees else sys.stderr)
+
+
+@contextlib.contextmanager
+def _logged(settings: Any, folder: Path) -> Iterator[Callable[[Any], None]]:
+    """What is told of a search that also writes a log elsewhere."""
+    if settings.search.log == "none":
+        yield lambda _: None
+        return
+    from jaxnas.log import tensorboard
+
+    log = tensorboard.Log(folder, config.to_table(settings))
+    try:
+        yield lambda _: log.update()
+    finally:
+        log.close()
+
+
+def _many(settings: Any, one: Any, folder: Path) -> int:
+    asked = settings.search
+    plan = seeds.Plan(one.seed, asked.seeds, asked.budget, asked.chunk, asked.ledgers)
+    with (
+        saved(f"jaxnas resume {shlex.quote(str(folder))}"),
+        progress.Many(folder.name, plan.seeds, plan.budget) as display,
+    ):
+        arrays = seeds.execute(folder, one.search, plan, text=one.text, watch=display.update)
+    show_many(one.search.space, arrays)
+    print(f"\nThe arrays of all searches lie in {folder / 'searches.npz'}, a row each in summary.csv.")
+    return 0
+
+
+def show_many(space: Space, arrays: dict[str, np.ndarray]) -> None:
+    """Print what many searches found: the mean of their best rewards, and the best of all."""
+    console, best = terminal(), seeds.best_trial(arrays)
+    found = np.flatnonzero(best >= 0)
+    if not len(found):
+        console.print("no trial succeeded")
+        return
+    reward = arrays["reward"][found, best[found]]
+    spread = np.std(reward, ddof=min(1, len(reward) - 1))
+    console.print(f"best reward of {len(best)} searches: mean {reward.mean():.4f}, std {spread:.4f}")
+    top = found[np.argmax(reward)]
+    name = space.describe(arrays["arch"][top, best[top]])
+    console.print(f"highest: {reward.max():.4f} {name}, trial {best[top]} of search {top}")
+
+
+@contextlib.contextmanager
+def saved(command: str) -> Iterator[None]:
+    """Where an interrupt ends the process with one line, which says how to go on."""
+    try:
+        yield
+    except (process.Interrupted, KeyboardInterrupt) as interrupt:
+        print(f"interrupted, saved; go on with: {command}", file=sys.stderr, flush=True)
+        # Children may still be training in threads that Python would wait for.
+        sys.stdout.flush()
+        os._exit(128 + getattr(interrupt, "number", signal.SIGINT))

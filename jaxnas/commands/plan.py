@@ -1,0 +1,127 @@
+"""What a run will do: its settings, its search and perhaps a random twin, and the folder that they begin."""
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxnas import config, controllers, loop
+from jaxnas.commands import keeper
+from jaxnas.errors import InputError
+from jaxnas.runs import environment, run, seeds
+
+
+class PlannedSearch(NamedTuple):
+    """A search of a run: itself, or its random twin."""
+
+    folder: str  # within the run's
+    text: str  # of its config.toml
+    search: Any
+    seed: int
+    stop: Any
+    keeper: Any  # of best/
+
+
+def begin(settings: Any, parent: Path, named: bool) -> tuple[Any, list[PlannedSearch], Path, Any]:
+    """A new run: its settings, searches, folder below `parent` with all that `resume` needs, and parts.
+
+    Raises:
+      InputError: a part refuses a value, the data cannot be had, or `named` is True and the folder exists.
+    """
+    name = settings.search.name
+    _free_folder(parent, name, named)
+    parts = config.build(settings)
+    settings, searches = searches_of(settings, parts)
+    return settings, searches, _create(parent, name, named, searches), parts
+
+
+def reopen(folder: Path, flags: list[str]) -> Any:
+    """The configuration of the run in `folder`, with JAX set up as it was when the run began."""
+    environment.read(folder)
+    path = folder / "config.toml"
+    settings = config.load(path, flags)
+    if lines := config.differences(config.load(folder / ".config.toml"), settings):
+        raise InputError(
+            f"{path}: does not fit the run that it began: {lines[0]}; undo that, or start a new run"
+        )
+    runtime = settings.runtime
+    environment.prepare(cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=folder)
+    return settings
+
+
+def searches_of(settings: Any, parts: Any) -> tuple[Any, list[PlannedSearch]]:
+    """The settings, with a chunk where there are many searches, and the searches of a run."""
+    seed, stop = settings.search.seed, run.Stop(settings.search.budget, **vars(settings.search.stop))
+    if stop.accuracy is not None and "accuracy" not in parts.evaluator.measures:
+        names = ", ".join(parts.evaluator.measures)
+        raise InputError(
+            f"search.stop.accuracy: the evaluator has no accuracy to stop at, it measures {names}"
+        )
+    search = loop.make(parts.space, parts.controller, parts.evaluator, parts.reward, parts.rejected)
+    if settings.search.seeds > 1:
+        _check_many(settings)
+        if not settings.search.chunk:
+            chunk = seeds.chunk_of(search)
+            settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, chunk=chunk))
+    kept = keeper.make(settings, parts)
+    searches = [PlannedSearch("", config.dump(settings), search, seed, stop, kept)]
+    if settings.search.twin:
+        B = parts.controller.batch_size
+        random = controllers.random(parts.space, batch_size=B)
+        random = config.resampling(settings, parts.space, random)
+        twin = loop.make(parts.space, random, parts.evaluator, parts.reward, parts.rejected)
+        searches.append(
+            PlannedSearch(
+                "twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget), kept
+            )
+        )
+    return settings, searches
+
+
+def _check_many(settings: Any) -> None:
+    search = settings.search
+    if search.log != "none":
+        raise InputError("search.log: not with search.seeds, whose result is the arrays of all searches")
+    if search.twin:
+        raise InputError("search.twin: not with search.seeds; take `jaxnas compare`, which has a random arm")
+    for name, value in vars(search.stop).items():
+        if value is not None:
+            raise InputError(f"search.stop.{name}: not with search.seeds: many searches have one budget")
+
+
+def _create(parent: Path, name: str, named: bool, searches: list[PlannedSearch]) -> Path:
+    """A new run's folder, which has all that `resume` needs from the moment that it has its name."""
+    content = json.dumps(environment.describe(), indent=2) + "\n"
+    draft = parent / f".{name}.{os.getpid()}"
+    try:
+        for search in searches:
+            (draft / search.folder).mkdir(parents=True)
+            (draft / search.folder / "config.toml").write_text(search.text, "utf-8")
+        (draft / ".config.toml").write_text(searches[0].text, "utf-8")
+        (draft / "environment.json").write_text(content, "utf-8")
+        while True:
+            folder = _free_folder(parent, name, named)
+            try:
+                return draft.rename(folder)
+            except OSError:
+                if not folder.exists():  # else another search was faster
+                    raise
+    except OSError as error:
+        raise InputError(f"--folder: cannot write a run into {str(parent)!r}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _free_folder(parent: Path, name: str, named: bool) -> Path:
+    """The run's folder: parent/name, or parent/name-2 and so on where the name was not asked for by flag."""
+    folder = parent / name
+    if named and folder.exists():
+        raise InputError(
+            f"search.name: {folder} exists; go on with it by `jaxnas resume {folder}`, or take another name"
+        )
+    number = 2
+    while folder.exists():
+        folder, number = parent / f"{name}-{number}", number + 1
+    return folder

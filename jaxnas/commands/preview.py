@@ -1,0 +1,70 @@
+"""`jaxnas search --dry-run`: the size of a space, first architectures, and what a search would take."""
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnas import config, loop
+from jaxnas.commands.console import clock, terminal
+from jaxnas.types import Split
+
+
+def show(settings: Any) -> None:
+    """Print a space's size, the first architectures, the memory and the time that a search would take."""
+    console = terminal()
+    parts = config.build(settings)
+    space, controller = parts.space, parts.controller
+    console.print(f"space {space.name}: {space.size:,} architectures of {space.num_steps} decisions")
+    probe, steps = _small(parts, settings) if parts.dataset is not None else (parts.evaluator, 1.0)
+    search = loop.make(space, controller, probe, parts.reward, parts.rejected)
+    state = search.init(jax.random.key(settings.search.seed))
+    sampled = min(controller.batch_size, 4, settings.search.budget)
+    record = search.preview(state, sampled)
+    for arch, params in zip(
+        np.asarray(record.arch), record.measures.get("params", [math.nan] * sampled), strict=True
+    ):
+        size = f"  {int(params):,} parameters" if np.isfinite(params) else ""
+        console.print(f"  {space.describe(arch)}{size}")
+    compile_seconds = probe.stats()["compile_seconds"] if probe.stats else 0.0
+    began = time.perf_counter()
+    search.preview(state, sampled)
+    each = (time.perf_counter() - began) / sampled * steps
+    trials = settings.search.budget * settings.search.seeds * (2 if settings.search.twin else 1)
+    if parts.dataset is not None:
+        megabytes = sum(s.inputs.nbytes for s in (parts.dataset.train, parts.dataset.validation)) / 2**20
+        peak = (probe.stats()["peak_bytes"] if probe.stats else 0) / 2**20
+        console.print(f"memory: {megabytes:.0f} MB of images, about {peak:.0f} MB a program")
+    console.print(
+        f"time: about {clock(trials * each)} of training for {trials} trials"
+        + (
+            f", and {compile_seconds / sampled:.1f} s to compile each new structure"
+            if compile_seconds
+            else ""
+        )
+    )
+
+
+def _small(parts: Any, settings: Any) -> tuple[Any, float]:
+    """The evaluator on two batches of the data, and how many times the work the whole is."""
+    from jaxnas.evaluators import trained
+
+    train, validation = parts.dataset.train, parts.dataset.validation
+    rows = min(len(train.inputs), 2 * settings.trainer.batch_size)
+    dataset = parts.dataset._replace(
+        train=Split(train.inputs[:rows], train.labels[:rows]),
+        validation=Split(validation.inputs[:1], validation.labels[:1]),
+        test=None,
+    )
+    options: dict[str, Any] = dataclasses.asdict(settings.trainer) | {
+        "epochs": 1,
+        "patience": 0,
+        "restarts": 0,
+        "repeats": 1,
+    }
+    # Prediction costs about a third of a training step an image.
+    work = settings.trainer.repeats * settings.trainer.epochs * len(train.inputs) + len(validation.inputs) / 3
+    return trained(parts.network, dataset, **options), work / rows
