@@ -14,6 +14,16 @@ import numpy as np
 PyTree = Any
 
 
+def _nothing() -> None:
+    pass
+
+
+def no_layers(arch: Any) -> tuple[Any, ...]:
+    """`Space.layers` of a space that does not say what its layers are: nothing."""
+    del arch
+    return ()
+
+
 class Space(NamedTuple):
     """A deterministic decision process; an architecture is one walk through it.
 
@@ -36,6 +46,7 @@ class Space(NamedTuple):
     parse: Callable[[str], np.ndarray]  # host: the inverse; an InputError points at the offending token
     size: int  # how many architectures are legal; at most, where they are too many to try a rule on
     settings: Any = None  # what the space's own network needs to know of it; hashable
+    layers: Callable[[Any], tuple[Any, ...]] = no_layers  # host: arch [T] → its parts, see spaces/layers.py
 
 
 class Network(NamedTuple):
@@ -54,9 +65,7 @@ class Network(NamedTuple):
     crop: Callable | None = None  # host: (params of the wider one, Structure) → params
     # Statistics that training collects and nothing optimizes: params["statistics"].
     train: Callable | None = None  # as apply, with a key → (outputs, the new statistics)
-    trainer_options: Callable | None = (
-        None  # host: arch → {option of the trainer: what arch decides it to be}
-    )
+    trainer_options: Callable | None = None  # host: arch → {option of the trainer that arch decides: value}
 
 
 class Proposal(NamedTuple):
@@ -94,17 +103,23 @@ class Evaluator(NamedTuple):
 
     Measures are {name: float32 [B]} and carry their unit in the name (`accuracy` in 0–1, `params`,
     `train_seconds`, …), with `status` int32 [B], an index into `STATUS`. A failed child is NaN.
+
+    `child` hands over a child that succeeded: its parameters, and its outputs on the validation split or
+    None. The key and the architecture say which child is meant, so it can be asked for at any time; the state
+    is one after the round that measured it. An evaluator without networks has no `child`.
     """
 
-    init: Callable  # key → state; the key is the root of everything random in the evaluation
-    evaluate: Callable  # (keys [B], state, arch [B, T]) → (state, measures)
-    weights: Callable | None  # (state, lane) → parameters of that child of the last round
+    init: Callable[[jax.Array], PyTree]  # key → state; the key is the root of everything random
+    # (keys [B], state, arch [B, T]) → (state, measures)
+    evaluate: Callable[[jax.Array, PyTree, Any], tuple[PyTree, dict[str, Any]]]
     measures: tuple[str, ...]  # the names that `evaluate` reports beside `status`
     jittable: bool  # False: the search runs a Python loop around the jitted ask and tell
-    stats: Callable[[], dict[str, float]] | None = None  # host: counters so far: programs, compile_seconds, …
-    costs: tuple[str, ...] = ()  # further measures, which a repetition need not reproduce: seconds, bytes
-    outputs: Callable | None = None  # (state, lane) → that child's outputs [N, O] on the validation split
+    # host: (key [], state, arch [T]) → (parameters, outputs [N, O]); None for a child that fails
+    child: Callable[[jax.Array, PyTree, Any], tuple[PyTree, np.ndarray | None] | None] | None = None
     prefix: tuple[str, ...] = ()  # those of `measures` that are given per decision, float32 [B, T]
+    costs: tuple[str, ...] = ()  # further measures, which a repetition need not reproduce: seconds, bytes
+    stats: Callable[[], dict[str, float]] = dict  # host: counters by any name, which only ever grow
+    close: Callable[[], None] = _nothing  # host: ends what the evaluator runs beside the search: processes
 
 
 class Task(NamedTuple):

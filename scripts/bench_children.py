@@ -140,7 +140,7 @@ class JaxnasSide:
             structures = [
                 chain.ChainStructure(
                     family.image_shape,
-                    tuple(chain.Layer(*numbers(layer)) for layer in layers),
+                    tuple(part(layer) for layer in layers),
                     options.outputs,
                 )
                 for layers in family.structures.values()
@@ -185,12 +185,12 @@ class JaxnasSide:
         return (self.jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
 
 
-def numbers(layer: tuple) -> tuple:
-    """A layer as the fields of chain.Layer."""
+def part(layer: tuple) -> Any:
+    """A layer as jaxnas has it."""
+    from jaxnas.spaces.layers import Conv, Dense, GlobalPool, Pool
+
     kind, *sizes = layer
-    if kind == "pool":
-        return (kind, 0, *sizes)
-    return (kind, *sizes)
+    return {"conv": Conv, "pool": Pool, "dense": Dense, "global_pool": GlobalPool}[kind](*sizes)
 
 
 class TorchSide:

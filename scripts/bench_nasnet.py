@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import networks, spaces, training
-from jaxnas.spaces.nasnet import Block, read
+from jaxnas.spaces.layers import Block
 from jaxnas.training.task import MULTICLASS
 from jaxnas.types import Dataset, Split
 
@@ -110,9 +110,9 @@ def torch_step(structure: Any, batch: int, steps: int, channels_last: bool) -> f
             self.operations = nn.ModuleList(
                 self.operation(op, F_, stride if source < 2 else 1)
                 for block in blocks
-                for source, op in zip(block[:2], block[2:4], strict=True)
+                for source, op in zip(block.inputs, block.operations, strict=True)
             )
-            used = {source for block in blocks for source in block[:2]}
+            used = {source for block in blocks for source in block.inputs}
             self.unused = [i for i in range(2, 2 + len(blocks)) if i not in used]
 
         def operation(self, name: str, F_: int, stride: int) -> nn.Module:
@@ -136,7 +136,7 @@ def torch_step(structure: Any, batch: int, steps: int, channels_last: bool) -> f
                 matched = self.before(before)
             states = [self.match(h), matched]
             for b, block in enumerate(self.blocks):
-                sources = block.input_1, block.input_2
+                sources = block.inputs
                 x, y = (self.operations[2 * b + i](states[at]) for i, at in enumerate(sources))
                 states.append(x + y if block.combine == "add" else torch.cat([x, y], 1))
             return torch.cat([states[i] for i in self.unused], 1)
@@ -196,7 +196,7 @@ def main() -> None:
     space = spaces.nasnet()
     structure, _ = networks.nasnet(space, (32, 32, 3), 10).plan(space.parse(CELLS[options.cell]))
     structure = structure._replace(stages=tuple(options.stages), filters=options.filters)
-    assert structure.normal == read(space.parse(CELLS[options.cell]), space.settings)[0]
+    assert structure.normal == space.layers(space.parse(CELLS[options.cell]))[0].blocks
     repeats = max(options.stages) > 3
     print("| lowering | XLA level | cells | trace | lower | compile | total | step | GB |")
     print("|---|---|---|---|---|---|---|---|---|")

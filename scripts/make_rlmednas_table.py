@@ -30,7 +30,7 @@ SEEDS = range(5)
 
 def measured(parts: config.Parts, settings: config.Config, archs: np.ndarray, seed: int) -> list[dict]:
     """A row of measures for each of the architectures [B, T]; the seed is the root of all their trainings."""
-    assert parts.network is not None and parts.dataset is not None and parts.evaluator.weights is not None
+    assert parts.network is not None and parts.dataset is not None and parts.evaluator.child is not None
     test = data.load(**vars(settings.data)).test
     assert test is not None
     key_order, key_children = jax.random.split(jax.random.key(seed))
@@ -41,8 +41,9 @@ def measured(parts: config.Parts, settings: config.Config, archs: np.ndarray, se
     for lane, arch in enumerate(archs):
         structure, knobs = parts.network.plan(arch)
         predict = jax.jit(functools.partial(trainer.predict, structure))
-        weights = parts.evaluator.weights(state, lane)
-        outputs = predict({"network": knobs, **trainer.rates}, weights, jnp.asarray(test.inputs))
+        child = parts.evaluator.child(keys[lane], state, arch)
+        assert child is not None, f"{parts.space.describe(arch)} failed"
+        outputs = predict({"network": knobs, **trainer.rates}, child[0], jnp.asarray(test.inputs))
         accuracy = parts.dataset.task.measures(np.asarray(outputs), test.labels)["accuracy"]
         row = {name: ledger.number(found[name][lane]) for name in parts.evaluator.measures}
         rows.append(

@@ -208,7 +208,8 @@ def regain(
         if status != OK or (jax.default_backend() == "cpu" and not changed):
             raise InputError(f"{told}; was its configuration, its data or the machine changed?")
         print(f"jaxnas: {told} ({', '.join(changed) or 'not on a CPU'})")
-    weights, outputs = parts.evaluator.weights, parts.evaluator.outputs
-    assert weights is not None and outputs is not None
+    assert parts.evaluator.child is not None
+    child = parts.evaluator.child(key, state.evaluator, arch)
+    assert child is not None  # its status is ok
     about = _about(parts, row, row["reward"], {k: measured[k][0] for k in parts.evaluator.measures})
-    return export.Child(about, weights(state.evaluator, 0), outputs(state.evaluator, 0))
+    return export.Child(about, *child)

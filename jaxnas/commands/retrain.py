@@ -28,18 +28,16 @@ from jaxnas.errors import InputError
 from jaxnas.evaluators import trained
 from jaxnas.networks import chain
 from jaxnas.runs import checkpoint, environment, ledger, process
-from jaxnas.types import STATUS, Dataset, Network, Split
+from jaxnas.spaces.layers import Conv, Dense, Pool, Softmax, notation
+from jaxnas.types import OK, STATUS, Dataset, Network, Split
 
 ROOT = 0x2E72A1  # folded into a search's seed: no trial has these keys
 PATIENCE = 5  # epochs, where the search had none
 ENSEMBLE = 5  # networks
-BASELINE = (
-    chain.Layer("conv", 32, 3), chain.Layer("pool", 0, 2, 2),
-    chain.Layer("conv", 64, 3), chain.Layer("pool", 0, 2, 2), chain.Layer("dense", 128),
-)  # fmt: skip
+BASELINE = (Conv(32, 3), Pool(2, 2), Conv(64, 3), Pool(2, 2), Dense(128))
 SHOWN = ("_accuracy", "_mae")  # ends of the names of the measures that are printed
 OVERRIDDEN = ("network", "data", "trainer")
-BASELINE_NOTATION = "C(32,3,1) - P(2,2) - C(64,3,1) - P(2,2) - FC(128) - SM()"
+BASELINE_NOTATION = notation((*BASELINE, Softmax()))
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -222,8 +220,8 @@ def _trainer(
     evaluator = trained(network, dataset._replace(test=None), **options)
     trainer = training.make(network, dataset, **chosen)
     images = jnp.asarray(test.inputs)
-    weights_of = evaluator.weights
-    assert weights_of is not None
+    child_of = evaluator.child
+    assert child_of is not None
     root = jax.random.fold_in(jax.random.key(settings.search.seed), ROOT)
     state = evaluator.init(root)
 
@@ -237,7 +235,9 @@ def _trainer(
         _, measured = evaluator.evaluate(keys, state, np.stack([each.arch for each in group]))
         found = []
         for lane, each in enumerate(group):
-            weights = weights_of(state, lane)
+            has_succeeded = measured["status"][lane] == OK
+            child = child_of(keys[lane], state, each.arch) if has_succeeded else None
+            weights = child[0] if child else None
             outputs = None if weights is None else outputs_of(each.arch, weights)
             tested = dict.fromkeys(names, np.nan)
             if outputs is not None:
@@ -299,7 +299,7 @@ def _baseline(dataset: Dataset) -> Network:
 
     def plan(arch: Any) -> tuple[chain.ChainStructure, Any]:
         del arch
-        chain.shapes(structure)
+        chain.shapes(structure.image_shape, structure.layers)
         return structure, {"dropout": np.array([0.5], np.float32)}
 
     return chain.network(plan, "auto")

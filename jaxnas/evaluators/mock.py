@@ -8,6 +8,7 @@ Suits tests and first steps with a controller: no data, no training, and the opt
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -82,9 +83,10 @@ def mock(
         }
 
     def evaluate(keys: jax.Array, state: PyTree, arch: jax.Array) -> tuple[PyTree, dict[str, jax.Array]]:
+        chex.assert_shape([keys, arch], [(len(arch),), (None, space.num_steps)])
         return state, jax.vmap(measure)(keys, arch)
 
-    return Evaluator(lambda key: (), evaluate, weights=None, measures=("accuracy", "params"), jittable=True)
+    return Evaluator(lambda key: (), evaluate, measures=("accuracy", "params"), jittable=True)
 
 
 def optimum(space: Space, *, landscape_seed: int = 0) -> jax.Array:  # → int32 [T]

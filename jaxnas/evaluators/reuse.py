@@ -3,9 +3,9 @@
 So MetaQNN treats networks that were sampled before (Baker et al. 2017, https://arxiv.org/abs/1611.02167).
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,12 +19,17 @@ class ReuseState(NamedTuple):
     """The evaluator's own state, and the results so far."""
 
     evaluator: PyTree
-    results: (
-        rows.Memory
-    )  # of children that did not fail; its values are {measure: [M]}, [M, T] of a prefix measure
+    results: rows.Memory  # of children that did not fail; its values are a `_Result`
 
 
-class _Looked(NamedTuple):
+class _Result(NamedTuple):
+    """What is recorded of an architecture."""
+
+    measures: dict[str, jax.Array]  # {measure: []}, [T] of a prefix measure
+    key: jax.Array | None  # the data of the key that its child was made from, where children can be asked for
+
+
+class _Lookup(NamedTuple):
     """What is known of a round before anything is measured."""
 
     recorded: dict[str, jax.Array]  # {measure: [B]} of the earlier trial, where there is one
@@ -39,7 +44,8 @@ def reuse(evaluator: Evaluator, space: Space, *, memory: int = 4096) -> Evaluato
     Lanes of a round that are equal share the result of the first of them. A failed child is not recorded:
     proposed in a later round it is tried anew, with the new trial's key. An evaluator on the host is called
     for new architectures alone; a compiled one computes every lane, and what is recorded replaces it. The
-    results are part of the search's state, so a search that is resumed knows them.
+    results are part of the search's state, so a search that is resumed knows them. The child of a trial
+    whose result was reused is that of the trial that was measured.
 
     Args:
       evaluator: what measures.
@@ -51,68 +57,65 @@ def reuse(evaluator: Evaluator, space: Space, *, memory: int = 4096) -> Evaluato
     """
     if memory < 1:
         raise InputError(f"search.memory: got {memory}; it takes 1 or more")
-    names = (*evaluator.measures, *evaluator.costs)
-    place: dict[int, int] = {}  # lane → its lane in the evaluator's last round
+
+    def key_data(keys: jax.Array) -> jax.Array | None:
+        return None if evaluator.child is None else jax.random.key_data(keys)
 
     def init(key: jax.Array) -> ReuseState:
-        shape = {name: (space.num_steps,) if name in evaluator.prefix else () for name in names}
-        none = {name: jnp.zeros(shape[name]) for name in names}
-        return ReuseState(evaluator.init(key), rows.empty(memory, space.num_steps, none))
+        empty = {
+            name: jnp.zeros(space.num_steps if name in evaluator.prefix else ())
+            for name in (*evaluator.measures, *evaluator.costs)
+        }
+        results = rows.empty(memory, space.num_steps, _Result(empty, key_data(key)))
+        return ReuseState(evaluator.init(key), results)
 
     @jax.jit
-    def look(results: rows.Memory, arch: jax.Array) -> _Looked:
+    def look(results: rows.Memory, arch: jax.Array) -> _Lookup:
         known, row = jax.vmap(lambda a: rows.find(results, a))(arch)
-        return _Looked({m: v[row] for m, v in results.values.items()}, known, *rows.repeats(arch))
+        return _Lookup({m: v[row] for m, v in results.values.measures.items()}, known, *rows.repeats(arch))
 
     @jax.jit
     def settle(
-        results: rows.Memory, arch: jax.Array, looked: _Looked, fresh: dict[str, jax.Array]
+        results: rows.Memory, keys: jax.Array, arch: jax.Array, lookup: _Lookup, fresh: dict[str, jax.Array]
     ) -> tuple[rows.Memory, dict[str, jax.Array]]:
-        shared = {name: jnp.asarray(values)[looked.first] for name, values in fresh.items()}
-        earlier = {**looked.recorded, "status": jnp.full(len(arch), OK, jnp.int32)}
-
-        def pick(recorded: jax.Array, measured: jax.Array) -> jax.Array:  # [B], or [B, T] of a prefix measure
-            known = looked.known.reshape(-1, *(1,) * (recorded.ndim - 1))
-            return jnp.where(known, recorded, measured)
-
-        measures = {m: pick(earlier[m], shared[m]) for m in earlier}
-        keep = ~looked.known & ~looked.repeated & (measures["status"] == OK)
-        values = {name: measures[name] for name in looked.recorded}
+        shared = {name: jnp.asarray(values)[lookup.first] for name, values in fresh.items()}
+        earlier = {**lookup.recorded, "status": jnp.full(len(arch), OK, jnp.int32)}
+        measures = {m: jax.vmap(jnp.where)(lookup.known, earlier[m], shared[m]) for m in earlier}
+        keep = ~lookup.known & ~lookup.repeated & (measures["status"] == OK)
+        values = _Result({name: measures[name] for name in lookup.recorded}, key_data(keys))
         results, _ = jax.lax.scan(lambda r, row: (rows.push(r, *row), None), results, (arch, values, keep))
-        return results, {**measures, "reused": (looked.known | looked.repeated).astype(jnp.float32)}
+        return results, {**measures, "reused": (lookup.known | lookup.repeated).astype(jnp.float32)}
 
     def evaluate(keys: jax.Array, state: ReuseState, arch: Any) -> tuple[ReuseState, dict[str, jax.Array]]:
-        looked = look(state.results, arch)
+        chex.assert_shape([keys, arch], [(len(arch),), (None, space.num_steps)])
+        lookup = look(state.results, arch)
         if evaluator.jittable:
             inner, fresh = evaluator.evaluate(keys, state.evaluator, arch)
         else:
-            new = np.flatnonzero(~np.asarray(looked.known | looked.repeated))
-            place.clear()
-            place.update({int(lane): at for at, lane in enumerate(new)})
-            inner, fresh = state.evaluator, looked.recorded | {"status": jnp.zeros(len(arch), jnp.int32)}
+            new = np.flatnonzero(~np.asarray(lookup.known | lookup.repeated))
+            inner, fresh = state.evaluator, lookup.recorded | {"status": jnp.zeros(len(arch), jnp.int32)}
             if len(new):
-                inner, found = evaluator.evaluate(keys[new], inner, np.asarray(arch)[new])
-                fresh = {name: _spread(found[name], new, len(arch)) for name in fresh}
-        results, measures = settle(state.results, arch, looked, fresh)
+                inner, measured = evaluator.evaluate(keys[new], inner, np.asarray(arch)[new])
+                fresh = {name: _spread(measured[name], new, len(arch)) for name in fresh}
+        results, measures = settle(state.results, keys, arch, lookup, fresh)
         return ReuseState(inner, results), measures
 
-    def of_lane(kept: Callable | None) -> Callable | None:
-        def found(state: ReuseState, lane: int) -> PyTree:
-            at = int(lane) if evaluator.jittable else place.get(int(lane))
-            return None if at is None or kept is None else kept(state.evaluator, at)
-
-        return None if kept is None else found
+    def child(key: jax.Array, state: ReuseState, arch: Any) -> tuple[PyTree, np.ndarray | None] | None:
+        assert evaluator.child is not None
+        known, row = rows.find(state.results, jnp.asarray(arch))
+        if known:
+            key = jax.random.wrap_key_data(state.results.values.key[row], impl=jax.random.key_impl(key))
+        return evaluator.child(key, state.evaluator, arch)
 
     return evaluator._replace(
         init=init,
         evaluate=evaluate,
-        weights=of_lane(evaluator.weights),
-        outputs=of_lane(evaluator.outputs),
+        child=child if evaluator.child else None,
         measures=(*evaluator.measures, "reused"),
     )
 
 
-def _spread(values: Any, lanes: np.ndarray, batch_size: int) -> np.ndarray:  # [lanes, ...] → [B, ...]
+def _spread(values: Any, lanes: np.ndarray, batch_size: int) -> np.ndarray:  # [len(lanes), …] → [B, …]
     values = np.asarray(values)
     spread = np.zeros((batch_size, *values.shape[1:]), values.dtype)
     spread[lanes] = values

@@ -11,6 +11,7 @@ import gzip
 from collections.abc import Callable
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,9 +58,10 @@ def table(space: Space, *, path: str = "", accuracy: str = "", percent: bool = F
         return {**values, "status": jnp.where(found, OK, NOT_IN_TABLE).astype(jnp.int32)}
 
     def evaluate(keys: jax.Array, state: PyTree, arch: jax.Array) -> tuple[PyTree, dict[str, jax.Array]]:
+        chex.assert_shape([keys, arch], [(len(arch),), (None, space.num_steps)])
         return state, jax.vmap(lookup)(keys, arch)
 
-    return Evaluator(lambda key: (), evaluate, weights=None, measures=tuple(measures), jittable=True)
+    return Evaluator(lambda key: (), evaluate, measures=tuple(measures), jittable=True)
 
 
 def find(path: str) -> Path:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,7 +119,7 @@ def trained(
     resident = resident_mb * 2**20 or programs.device_bytes() // 2
     streamed = train.inputs.nbytes > resident
     sizes: dict[Any, dict[str, float]] = {}  # structure → params, flops
-    last: dict[int, tuple[PyTree, Any]] = {}  # lane → parameters and outputs of the last round
+    children: dict[tuple[bytes, ...], tuple[PyTree, np.ndarray]] = {}  # of the last round, by `_name`
     first = task.names[0]
     best_of = recipe.get("best_of", 0)
     extra = (f"{first}_best_of_{best_of}",) * bool(best_of) + (f"{first}_std",) * (repeats > 1)
@@ -223,7 +224,10 @@ def trained(
             found.append(_Result(child.lane, OK, one.params, one.outputs, measured))
         return found
 
-    def evaluate(keys: jax.Array, state: PyTree, arch: Any) -> tuple[PyTree, dict[str, np.ndarray]]:
+    def train_round(
+        keys: jax.Array, state: PyTree, arch: Any
+    ) -> tuple[dict[str, np.ndarray], dict[tuple[bytes, ...], tuple[PyTree, np.ndarray]]]:
+        """The measures of a round, and the parameters and outputs of its children that succeeded."""
         began = time.perf_counter()
         arch, B = np.asarray(arch), len(arch)
         measures = {m: np.full(B, np.nan, np.float32) for m in (*names, *costs)}
@@ -262,7 +266,7 @@ def trained(
         jobs.sort(key=lambda job: -training.count_params(network, job[0].structure) * len(job[1]))
         compiles = [not (streamed or pool.knows(("fit", *group))) for group, _ in jobs]
         order = orders(np.asarray(jax.random.key_data(state["root"])).tobytes())
-        last.clear()
+        made = {}
         calls = [functools.partial(results, group=g, members=m, order=order) for g, m in jobs]
         done = pool.over(calls, compiles)
         by_lane: dict[int, list[_Result]] = {}
@@ -274,25 +278,43 @@ def trained(
                 best = max(repeated, key=lambda result: -result.measures["loss"])
                 crop = network.crop
                 params = crop(best.params, own[lane]) if crop and lane in own else best.params
-                last[lane] = params, best.outputs
+                made[_name(keys[lane], state, arch[lane])] = params, best.outputs
                 values = {m: [result.measures[m] for result in repeated] for m in best.measures}
                 for name, each in values.items():
                     measures[name][lane] = np.mean(each)
                 if repeats > 1:
                     measures[f"{first}_std"][lane] = np.std(values[first], ddof=1)
         pool.count(evaluate_seconds=time.perf_counter() - began)
-        return state, {**measures, "status": status}
+        return {**measures, "status": status}, made
+
+    def evaluate(keys: jax.Array, state: PyTree, arch: Any) -> tuple[PyTree, dict[str, np.ndarray]]:
+        chex.assert_shape([keys, arch], [(len(arch),), (None, None)])
+        children.clear()  # the old ones before there are new ones
+        measures, made = train_round(keys, state, arch)
+        children.update(made)
+        return state, measures
+
+    def child(key: jax.Array, state: PyTree, arch: Any) -> tuple[PyTree, np.ndarray] | None:
+        name = _name(key, state, np.asarray(arch))
+        if name not in children:
+            return train_round(key[None], state, np.asarray(arch)[None])[1].get(name)
+        return children[name]
 
     return Evaluator(
         init=lambda key: {"root": key},
         evaluate=evaluate,
-        weights=lambda state, lane: last.get(int(lane), (None, None))[0],
-        outputs=lambda state, lane: last.get(int(lane), (None, None))[1],
+        child=child,
         measures=names,
         jittable=False,
         stats=lambda: dict(pool.stats),
         costs=costs,
     )
+
+
+def _name(key: jax.Array, state: PyTree, arch: np.ndarray) -> tuple[bytes, ...]:
+    """What a child depends on, beside the data and the options."""
+    data = (*(np.asarray(jax.random.key_data(k)) for k in (state["root"], key)), arch.astype(np.int32))
+    return tuple(array.tobytes() for array in data)
 
 
 def _repeat(key: jax.Array, repeat: int) -> jax.Array:

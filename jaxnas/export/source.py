@@ -7,11 +7,12 @@ Flax's way to the gradient by an intermediate value, which Grad-CAM needs; it ch
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxnas.export import source_cnn, source_nasnet
+from jaxnas.export import source_layers, source_nasnet
 from jaxnas.export.body import Body
 from jaxnas.networks import chain
-from jaxnas.networks.cnn import Structure as CnnStructure
+from jaxnas.networks.layers import Structure as LayersStructure
 from jaxnas.networks.nasnet import Structure as NasnetStructure
+from jaxnas.spaces.layers import Conv, Dense, Pool
 
 HOOK = [
     'x = self.perturb("maps", x)  # the last feature maps, for Grad-CAM',
@@ -36,7 +37,7 @@ def model(structure: Any, facts: Facts) -> str | None:
     """The source of `model.py`; None for a structure of a network from elsewhere."""
     makers: dict[type, Callable] = {
         chain.ChainStructure: of_chain,
-        CnnStructure: source_cnn.of_cnn,
+        LayersStructure: source_layers.of_layers,
         NasnetStructure: source_nasnet.of_nasnet,
     }
     if type(structure) not in makers:
@@ -47,28 +48,28 @@ def model(structure: Any, facts: Facts) -> str | None:
 def of_chain(s: chain.ChainStructure, hook: list[str]) -> Body:
     """A line a layer."""
     lines: list[str] = []
-    convolutions = [i for i, layer in enumerate(s.layers) if layer.kind == "conv"]
+    convolutions = [i for i, layer in enumerate(s.layers) if isinstance(layer, Conv)]
     flat = False
     lines += [] if convolutions else hook
     for i, layer in enumerate(s.layers):
-        name = f'name="{layer.kind}_{i + 1}"'
-        if layer.kind == "conv":
-            k, padding = layer.kernel, chain.padding_of(s, i)
+        name = f'name="{chain.name_of(layer, i)}"'
+        if isinstance(layer, Conv):
+            k, padding = layer.kernel, layer.padding.upper()
             strides = f", strides=({layer.stride}, {layer.stride})" if layer.stride > 1 else ""
-            call = f'nn.Conv({layer.width}, ({k}, {k}){strides}, padding="{padding}", {name})(x)'
-            lines.append("x = " + ACTIVATIONS[s.activation].format(call))
+            call = f'nn.Conv({layer.filters}, ({k}, {k}){strides}, padding="{padding}", {name})(x)'
+            lines.append("x = " + ACTIVATIONS[layer.activation].format(call))
             lines += hook if i == convolutions[-1] else []
-        elif layer.kind == "pool":
+        elif isinstance(layer, Pool):
             window, stride = f"({layer.kernel}, {layer.kernel})", f"({layer.stride}, {layer.stride})"
-            padding = "VALID" if s.pool_padding == "ceil" else "SAME"
+            padding = layer.padding.upper()
             lines.append(f'x = nn.max_pool(x, {window}, strides={stride}, padding="{padding}")')
-        elif layer.kind == "global_pool":
-            lines.append("x = x.mean(axis=(1, 2))")
-            flat = True
-        else:
+        elif isinstance(layer, Dense):
             lines += [] if flat else ["x = x.reshape(x.shape[0], -1)"]
             flat = True
-            lines.append("x = " + ACTIVATIONS[s.activation].format(f"nn.Dense({layer.width}, {name})(x)"))
+            lines.append("x = " + ACTIVATIONS[layer.activation].format(f"nn.Dense({layer.units}, {name})(x)"))
+        else:
+            lines.append("x = x.mean(axis=(1, 2))")
+            flat = True
     lines += [] if flat else ["x = x.reshape(x.shape[0], -1)"]
     lines.append(f'x = nn.Dense({s.num_outputs}, name="head")(x)')
     return Body("", lines, False)

@@ -2,7 +2,7 @@
 
 from jaxnas.export.body import Body
 from jaxnas.networks.nasnet import STEM, Structure, scanned
-from jaxnas.spaces.nasnet import Block, hidden_states
+from jaxnas.spaces.layers import Block
 
 LONGEST = 93  # characters of a block in one line
 
@@ -92,8 +92,8 @@ def of_nasnet(s: Structure, hook: list[str]) -> Body:
 
 def _blocks(blocks: tuple[Block, ...], stride: int) -> list[str]:
     """The lines of a cell from its inputs h and `before` to the states that it `made` and did not use."""
-    used = {source for block in blocks for source in block[:2]}
-    names = ["h0", "h1", *hidden_states(len(blocks))[2:]]
+    used = {source for block in blocks for source in block.inputs}
+    names = ["h0", "h1", *(f"b{b + 1}" for b in range(len(blocks)))]
     inputs = ('self.match(h, h, "h")', 'self.match(before, h, "h-1")')
     taken = [i for i in (0, 1) if i in used]
     lines = [f"{', '.join(names[i] for i in taken)} = {', '.join(inputs[i] for i in taken)}"]
@@ -101,7 +101,7 @@ def _blocks(blocks: tuple[Block, ...], stride: int) -> list[str]:
     for b, block in enumerate(blocks):
         made = [
             _operation(names[source], width[source], operation, stride if source < 2 else 1, f"b{b + 1}_{i}")
-            for i, (source, operation) in enumerate(zip(block[:2], block[2:4], strict=True), 1)
+            for i, (source, operation) in enumerate(zip(block.inputs, block.operations, strict=True), 1)
         ]
         added = block.combine == "add"
         width.append(1 if added else 2)

@@ -5,11 +5,9 @@ RLMedNAS (https://github.com/Ashwashhere/RLMedNAS), there with one block and ima
 
 from typing import Any
 
-import numpy as np
-
 from jaxnas.errors import InputError
 from jaxnas.networks import chain
-from jaxnas.networks.chain import ChainStructure, Layer
+from jaxnas.networks.chain import ChainStructure
 from jaxnas.types import Network, PyTree, Space
 
 
@@ -27,16 +25,13 @@ def blocks(
     height, width, channels = image_shape
 
     def plan(arch: Any) -> tuple[ChainStructure, PyTree]:
-        chosen = iter(space.decode(arch).values())
-        built = [(int(f), int(k), float(d)) for f, k, d in zip(chosen, chosen, chosen, strict=True)]
-        if min(height, width) < 2 ** len(built):
+        layers, pools, rates = chain.split(space.layers(arch))
+        if min(height, width) < 2 ** len(pools):
             raise InputError(
-                f"images of {height} × {width} cannot be halved {len(built)} times; "
+                f"images of {height} × {width} cannot be halved {len(pools)} times; "
                 "take fewer blocks (space.num_blocks) or larger images (data.image_size)"
             )
-        layers = tuple(layer for f, k, _ in built for layer in (Layer("conv", f, k), Layer("pool", 0, 2, 2)))
-        pools = tuple(range(1, len(layers), 2))
         structure = ChainStructure((height, width, channels), layers, num_outputs, dropout=pools)
-        return structure, {"dropout": np.array([d for *_, d in built], np.float32)}
+        return structure, {"dropout": rates}
 
     return chain.network(plan, lowering, widths=space.settings or ())

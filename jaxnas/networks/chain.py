@@ -3,6 +3,7 @@
 What the layer-by-layer spaces share; each plans a `ChainStructure` from its architectures.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,32 +15,35 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
-from jaxnas.networks import layers
-from jaxnas.networks.ops import convolution
-from jaxnas.networks.ops.pooling import Pool, max_pool
+from jaxnas.networks import modules
+from jaxnas.networks.ops import convolution, pooling
+from jaxnas.spaces.layers import Conv, Dense, Dropout, GlobalPool, Layer, Pool, Softmax
 from jaxnas.types import Network, PyTree
 
-
-class Layer(NamedTuple):
-    """One layer: hashable."""
-
-    kind: str  # conv, pool (maximum), dense, global_pool (mean)
-    width: int = 0  # filters of a convolution, units of a dense layer
-    kernel: int = 0  # width of a convolution's kernel or a pool's window, in pixels
-    stride: int = 1
+KINDS = {
+    Conv: "conv",
+    Pool: "pool",
+    Dense: "dense",
+    GlobalPool: "global_pool",
+    Dropout: "dropout",
+}  # in names
 
 
 class ChainStructure(NamedTuple):
     """What fixes the shapes of the program: hashable."""
 
     image_shape: tuple[int, int, int]  # H, W, C
-    layers: tuple[Layer, ...]  # without the head, a dense layer of num_outputs
+    layers: tuple[
+        Layer, ...
+    ]  # Conv, Pool, Dense and GlobalPool, without the head, a dense layer of num_outputs
     num_outputs: int
-    padding: str = "same"  # of convolutions: same, valid, or first_valid (the first one alone)
-    pool_padding: str = "ceil"  # n pixels pool to: ceil ⌈(n − kernel + 1)/stride⌉, same ⌈n/stride⌉
-    activation: str = "relu"  # after convolutions and dense layers: relu, elu, none
     initializer: str = "fan_in"  # fan_in (PyTorch's) or xavier (Glorot uniform, biases zero)
     dropout: tuple[int, ...] = ()  # indices of layers with dropout behind them, at rates knobs["dropout"]
+
+
+def name_of(layer: Layer, i: int) -> str:
+    """What the parameters of layer i, from 0, are called."""
+    return f"{KINDS[type(layer)]}_{i + 1}"
 
 
 class _Chain(nn.Module):
@@ -49,35 +53,35 @@ class _Chain(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, knobs: PyTree, key: jax.Array | None) -> jax.Array:
         s = self.structure
-        activation = layers.ACTIVATIONS[s.activation]
         real = knobs.get("widths")  # int32 [layers] in a padded network
         channels: Any = s.image_shape[-1]  # not padding
         fused = False
         for i, layer in enumerate(s.layers):
-            name = f"{layer.kind}_{i + 1}"
-            before, channels = channels, real[i] if real is not None and layer.width else channels
+            name = name_of(layer, i)
+            before, channels = channels, real[i] if real is not None and width(layer) else channels
             widths = None if real is None else (before, channels)
-            if layer.kind == "conv":
+            if isinstance(layer, Conv):
                 # A pool right behind a convolution is computed with it.
                 pool = _pool(s, i + 1) if i not in s.dropout else None
                 fused = pool is not None
-                x = layers.Conv(
-                    layer.width, layer.kernel, self.lowering, layer.stride, padding_of(s, i), pool,
-                    s.activation, s.initializer, name=name,
+                x = modules.Conv(
+                    layer.filters, layer.kernel, self.lowering, layer.stride, layer.padding.upper(), pool,
+                    layer.activation, s.initializer, name=name,
                 )(x, widths)  # fmt: skip
-            elif layer.kind == "pool":
-                x = x if fused else max_pool(x, _pool(s, i) or Pool())
+            elif isinstance(layer, Pool):
+                x = x if fused else pooling.max_pool(x, _pool(s, i) or pooling.Pool())
                 fused = False
-            elif layer.kind == "global_pool":
-                x = jnp.mean(x, axis=(1, 2))
+            elif isinstance(layer, Dense):
+                x = modules.Dense(layer.units, s.initializer, name=name)(x, widths)
+                x = modules.ACTIVATIONS[layer.activation](x)
             else:
-                x = activation(layers.Dense(layer.width, s.initializer, name=name)(x, widths))
+                x = jnp.mean(x, axis=(1, 2))
             if i in s.dropout:
                 rate = knobs["dropout"][s.dropout.index(i)]
                 key_layer = None if key is None else jax.random.fold_in(key, i)
-                x = layers.dropout(x, rate, key_layer, None if real is None else channels)
+                x = modules.dropout(x, rate, key_layer, None if real is None else channels)
         widths = None if real is None else (channels, s.num_outputs)
-        return layers.Dense(s.num_outputs, s.initializer, name="head")(x, widths)
+        return modules.Dense(s.num_outputs, s.initializer, name="head")(x, widths)
 
 
 def network(plan: Callable, lowering: str, widths: Sequence[int] = (), units: Sequence[int] = ()) -> Network:
@@ -90,11 +94,11 @@ def network(plan: Callable, lowering: str, widths: Sequence[int] = (), units: Se
     def apply_(params: PyTree, structure: ChainStructure, knobs: PyTree, inputs: jax.Array, key: Any) -> Any:
         return apply(params, structure, knobs, inputs, key, resolved)
 
-    choices = {"conv": sorted(widths), "dense": sorted(units)}
+    choices = {Conv: sorted(widths), Dense: sorted(units)}
     return Network(plan, init, apply_, functools.partial(widen, choices=choices), pad, crop)
 
 
-def widen(structure: ChainStructure, choices: dict[str, list[int]]) -> Iterator[ChainStructure]:
+def widen(structure: ChainStructure, choices: dict[type, list[int]]) -> Iterator[ChainStructure]:
     """Ever wider structures that `structure` can be padded to.
 
     At level l the choices of a kind, from the widest down, are taken in groups of 2ˡ, and each width becomes
@@ -103,7 +107,7 @@ def widen(structure: ChainStructure, choices: dict[str, list[int]]) -> Iterator[
     most = max(map(len, choices.values()), default=0)
     for level in range(1, max(1, (most - 1).bit_length()) + 1):
         wider = tuple(
-            layer._replace(width=_widest(layer.width, choices.get(layer.kind, []), 2**level))
+            _of_width(layer, _widest(width(layer), choices.get(type(layer), []), 2**level))
             for layer in structure.layers
         )
         yield structure._replace(layers=wider)
@@ -114,7 +118,7 @@ def pad(structure: ChainStructure, knobs: PyTree) -> PyTree:
 
     Weights beyond its own widths begin at zero and have no gradient, so they remain zero.
     """
-    return {**knobs, "widths": np.array([layer.width for layer in structure.layers], np.int32)}
+    return {**knobs, "widths": np.array([width(layer) for layer in structure.layers], np.int32)}
 
 
 def crop(params: PyTree, structure: ChainStructure) -> PyTree:
@@ -130,6 +134,17 @@ def crop(params: PyTree, structure: ChainStructure) -> PyTree:
         return x[tuple(slice(extent) for extent in like.shape)]
 
     return jax.tree_util.tree_map_with_path(cut, params, shapes_)
+
+
+def width(layer: Layer) -> int:
+    """Filters of a convolution, units of a dense layer; 0 for a layer without parameters."""
+    return layer.filters if isinstance(layer, Conv) else layer.units if isinstance(layer, Dense) else 0
+
+
+def _of_width(layer: Layer, width: int) -> Layer:
+    if isinstance(layer, Conv):
+        return dataclasses.replace(layer, filters=width)
+    return dataclasses.replace(layer, units=width) if isinstance(layer, Dense) else layer
 
 
 def _widest(width: int, choices: list[int], group: int) -> int:
@@ -166,60 +181,69 @@ def apply(
     return outputs
 
 
-def shapes(structure: ChainStructure) -> tuple[tuple[int, ...], ...]:
+def split(parts: Sequence[Any]) -> tuple[tuple[Layer, ...], tuple[int, ...], np.ndarray]:
+    """Parts of a space → layers without the end, indices of those with dropout behind them, its rates."""
+    layers: list[Layer] = []
+    rates: dict[int, float] = {}
+    for part in parts:
+        if isinstance(part, Dropout):
+            rates[len(layers) - 1] = part.rate
+        elif not isinstance(part, Softmax):
+            layers.append(part)
+    return tuple(layers), tuple(rates), np.array(list(rates.values()), np.float32)
+
+
+def shapes(image_shape: tuple[int, int, int], layers: Sequence[Layer]) -> tuple[tuple[int, ...], ...]:
     """The shape of an image after each layer: (H, W, C), or (features,) once it is flat.
 
     Raises:
       InputError: a layer that does not fit what comes before it.
     """
-    shape: tuple[int, ...] = structure.image_shape
-    found = []
-    for i, layer in enumerate(structure.layers):
-        at = f"layer {i + 1} ({layer.kind})"
-        if layer.kind == "dense":
-            shape = (layer.width,)
-        elif len(shape) != 3:
-            raise InputError(f"{at}: what comes before it is flat; only dense layers may follow")
-        elif layer.kind == "global_pool":
+    after: list[tuple[int, ...]] = [image_shape]
+    for i, layer in enumerate(layers):
+        where, shape = f"layer {i + 1} ({KINDS.get(type(layer), layer)})", after[-1]
+        if isinstance(layer, Dense):
+            shape = (layer.units,)
+        elif isinstance(layer, Conv | Pool | GlobalPool) and len(shape) != 3:
+            raise InputError(f"{where}: what comes before it is flat; only dense layers may follow")
+        elif isinstance(layer, GlobalPool):
             shape = shape[2:]
-        elif layer.kind in ("conv", "pool"):
-            of_conv = layer.kind == "conv"
-            same = padding_of(structure, i) == "SAME" if of_conv else structure.pool_padding == "same"
-            height, width = (-(-(n if same else n - layer.kernel + 1) // layer.stride) for n in shape[:2])
+        elif isinstance(layer, Conv | Pool):
+            lost = 0 if layer.padding == "same" else layer.kernel - 1
+            height, width = (-(-(n - lost) // layer.stride) for n in shape[:2])
             if min(height, width) < 1:
                 raise InputError(
-                    f"{at}: its window of {layer.kernel} × {layer.kernel} does not fit into "
+                    f"{where}: its window of {layer.kernel} × {layer.kernel} does not fit into "
                     f"{shape[0]} × {shape[1]} pixels; take fewer or smaller layers, or larger images"
                 )
-            shape = (height, width, layer.width if of_conv else shape[2])
-        else:
-            raise InputError(f"{at}: unknown kind; it takes conv, pool, dense or global_pool")
-        found.append(shape)
-    return tuple(found)
+            shape = (height, width, layer.filters if isinstance(layer, Conv) else shape[2])
+        elif not isinstance(layer, Dropout):
+            raise InputError(
+                f"{where}: no layer of a chain; it takes Conv, Pool, Dense, GlobalPool and Dropout"
+            )
+        if isinstance(layer, Conv) and layer.skip:
+            source = after[i + 1 - layer.skip] if layer.skip <= i + 1 else ()
+            if source[:-1] != shape[:-1]:
+                raise InputError(f"{where}: skip {layer.skip} leads to no layer of its height and width")
+        after.append(shape)
+    return tuple(after[1:])
 
 
 def _names(structure: ChainStructure) -> list[str]:
     """Of the layers with parameters, in order."""
-    return [f"{layer.kind}_{i + 1}" for i, layer in enumerate(structure.layers) if layer.width] + ["head"]
+    return [name_of(layer, i) for i, layer in enumerate(structure.layers) if width(layer)] + ["head"]
 
 
 def _inputs(structure: ChainStructure) -> list[tuple[int, int]]:
     """(pixels, channels) that each layer with parameters reads."""
-    before = (structure.image_shape, *shapes(structure))
-    wide = [i for i, layer in enumerate(structure.layers) if layer.width]
+    before = (structure.image_shape, *shapes(structure.image_shape, structure.layers))
+    wide = [i for i, layer in enumerate(structure.layers) if width(layer)]
     return [(math.prod(before[i][:-1]), before[i][-1]) for i in (*wide, -1)]
 
 
-def padding_of(structure: ChainStructure, i: int) -> str:
-    """Of the convolution that is layer i: SAME or VALID."""
-    first = all(layer.kind != "conv" for layer in structure.layers[:i])
-    valid = structure.padding == "valid" or (structure.padding == "first_valid" and first)
-    return "VALID" if valid else "SAME"
-
-
-def _pool(structure: ChainStructure, i: int) -> Pool | None:
+def _pool(structure: ChainStructure, i: int) -> pooling.Pool | None:
     """Layer i, if it is a pool."""
-    if i >= len(structure.layers) or structure.layers[i].kind != "pool":
-        return None
-    layer = structure.layers[i]
-    return Pool(layer.kernel, layer.stride, "VALID" if structure.pool_padding == "ceil" else "SAME")
+    layer = structure.layers[i] if i < len(structure.layers) else None
+    return (
+        pooling.Pool(layer.kernel, layer.stride, layer.padding.upper()) if isinstance(layer, Pool) else None
+    )

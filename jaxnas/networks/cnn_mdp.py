@@ -4,13 +4,15 @@ Sivaramakrishnan, Srivastava, Joshi & Bhattacharya, https://github.com/eshwarpra
 own networks have no activation functions.
 """
 
+import dataclasses
 from typing import Any, Literal
 
 import numpy as np
 
 from jaxnas.networks import chain
 from jaxnas.networks.chain import ChainStructure
-from jaxnas.networks.metaqnn import check_size, read
+from jaxnas.networks.metaqnn import check_size
+from jaxnas.spaces.layers import Conv, Dense
 from jaxnas.types import Network, PyTree, Space
 
 
@@ -34,9 +36,13 @@ def cnn_mdp(
     check_size(space, image_shape)
 
     def plan(arch: Any) -> tuple[ChainStructure, PyTree]:
-        found = read(space.describe(arch))
-        structure = ChainStructure(image_shape, found, num_outputs, padding="valid", activation=activation)
-        chain.shapes(structure)
+        layers, _, _ = chain.split(space.layers(arch))
+        chain.shapes(image_shape, layers)
+        layers = tuple(
+            dataclasses.replace(layer, activation=activation) if isinstance(layer, Conv | Dense) else layer
+            for layer in layers
+        )
+        structure = ChainStructure(image_shape, layers, num_outputs)
         return structure, {"dropout": np.zeros(0, np.float32)}
 
     return chain.network(plan, lowering, widths=space.settings.filters, units=space.settings.dense)

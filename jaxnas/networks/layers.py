@@ -1,199 +1,155 @@
-"""Layers and their random numbers, for networks whose widths may be padded.
+"""The child network of any space that says what its layers are: those layers, then a dense head.
 
-Random bits are a hash of (key, element), which fuses into its consumer.
+Batch normalization: Ioffe & Szegedy 2015; layer normalization: Ba et al. 2016; skips: He et al. 2016;
+squeeze and excitation: Hu et al. 2018, https://arxiv.org/abs/1709.01507; self-attention over pixels: Wang et
+al. 2018, https://arxiv.org/abs/1711.07971.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
+import dataclasses
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxnas.networks.ops import convolution
-from jaxnas.networks.ops.pooling import Pool
-from jaxnas.types import PyTree
+from jaxnas.errors import InputError
+from jaxnas.networks import chain, modules
+from jaxnas.networks.ops import convolution, pooling
+from jaxnas.spaces.layers import SIGNS, Conv, Dense, Dropout, GlobalPool, Layer, Pool, Setting, Softmax
+from jaxnas.types import Network, PyTree, Space, no_layers
 
-ACTIVATIONS = {"relu": nn.relu, "elu": nn.elu, "gelu": nn.gelu, "silu": nn.silu, "none": lambda x: x}
-
-
-Extents = Sequence[int | jax.Array]  # of an array within a larger, padded one
-
-
-def hash_bits(
-    key: jax.Array, shape: tuple[int, ...], extents: Extents | None = None
-) -> jax.Array:  # typed key → uint32 [shape]
-    """32 random bits an element from two rounds of the lowbias32 integer hash of its index and the key.
-
-    A hundredth of the cost of the default generator, equal to the bit under vmap, map and scan
-    (constants: Wellons, "Prospecting for Hash Functions", 2018). Enough for dropout and initial weights,
-    not for cryptography. An element within `extents` has the bits that it has in an array of that shape.
-    """
-    words = jax.random.key_data(key)
-    if extents is None:
-        index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    else:
-        index = jnp.zeros(shape, jnp.uint32)
-        for axis, extent in enumerate(extents):
-            index = index * jnp.asarray(extent, jnp.uint32) + jax.lax.broadcasted_iota(
-                jnp.uint32, shape, axis
-            )
-    return _lowbias32(_lowbias32(index ^ words[..., 0]) + words[..., 1])
+REDUCTION = 4  # of channels within squeeze and excitation, and of queries and keys
 
 
-def _lowbias32(x: jax.Array) -> jax.Array:
-    x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(0x7FEB352D)
-    x = (x ^ (x >> jnp.uint32(15))) * jnp.uint32(0x846CA68B)
-    return x ^ (x >> jnp.uint32(16))
+class Structure(NamedTuple):
+    """What fixes the shapes of the program: hashable."""
+
+    image_shape: tuple[int, int, int]
+    layers: tuple[Layer, ...]  # with dropout 0 or 1: whether there is any
+    num_outputs: int
 
 
-def fan_in_uniform(
-    key: jax.Array, shape: tuple[int, ...], fan_in: int | jax.Array, extents: Extents | None = None
-) -> jax.Array:
-    """Uniform in ±1/√fan_in: what PyTorch gives the weights and biases of convolution and dense layers."""
-    return _uniform(key, shape, extents) * _float(fan_in) ** -0.5
+def name_of(layer: Layer, i: int) -> str:
+    """What the parameters of layer i, from 0, are called."""
+    return f"{SIGNS[type(layer)].lower()}_{i + 1}"
 
 
-def xavier_uniform(
-    key: jax.Array,
-    shape: tuple[int, ...],
-    fan_in: int | jax.Array,
-    fan_out: int | jax.Array,
-    extents: Extents | None = None,
-) -> jax.Array:
-    """Uniform in ±√(6/(fan_in + fan_out)) (Glorot and Bengio, 2010)."""
-    return _uniform(key, shape, extents) * (6 / _float(fan_in + fan_out)) ** 0.5
-
-
-def _uniform(key: jax.Array, shape: tuple[int, ...], extents: Extents | None) -> jax.Array:
-    """Uniform in [−1, 1); zero beyond `extents`."""
-    bits = hash_bits(key, shape, extents) >> jnp.uint32(8)
-    x = 2 * (bits.astype(jnp.float32) * 2.0**-24) - 1
-    for axis, extent in enumerate(extents or ()):
-        x = jnp.where(jax.lax.broadcasted_iota(jnp.int32, shape, axis) < extent, x, 0.0)
-    return x
-
-
-def _float(x: int | jax.Array) -> float | jax.Array:
-    return x.astype(jnp.float32) if isinstance(x, jax.Array) else float(x)
-
-
-def dropout(
-    x: jax.Array, rate: jax.Array, key: jax.Array | None, channels: int | jax.Array | None = None
-) -> jax.Array:
-    """Zero each element with probability `rate` [], scale the rest by 1/(1 − rate); identity without key.
-
-    `channels`: how many of the last axis are not padding.
-    """
-    if key is None:
-        return x
-    threshold = (rate * 2.0**32).astype(jnp.uint32)
-    extents = None if channels is None else (*x.shape[:-1], channels)
-    return jnp.where(
-        hash_bits(key, x.shape, extents) >= threshold, x / (1 - rate).astype(x.dtype), jnp.zeros((), x.dtype)
-    )
-
-
-Widths = tuple[int | jax.Array, int | jax.Array]  # channels in and out that are not padding
-
-
-class Conv(nn.Module):
-    """Convolution, max pooling if asked, bias, activation; the parameters are those of `nn.Conv`."""
-
-    features: int
-    kernel_size: int
+class _Layers(nn.Module):
+    structure: Structure
     lowering: str
-    stride: int = 1
-    padding: str = "SAME"
-    pool: Pool | None = None
-    activation: str = "relu"
-    initializer: str = "fan_in"
 
     @nn.compact
-    def __call__(self, x: jax.Array, widths: Widths | None = None) -> jax.Array:
-        """[N, H, W, C] → [N, H', W', features]."""
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel, bias = _affine(self, shape, self.initializer, widths)
-        relu = self.activation == "relu"  # computed with the convolution
-        spec = convolution.Spec(self.lowering, self.stride, self.padding, self.pool, relu)
-        y = convolution.conv(x, kernel.astype(x.dtype), bias.astype(x.dtype), spec)
-        return y if relu else ACTIVATIONS[self.activation](y)
+    def __call__(self, x: jax.Array, knobs: PyTree, key: jax.Array | None) -> jax.Array:
+        after = [x]  # each layer
+        for i, layer in enumerate(self.structure.layers):
+            name = name_of(layer, i)
+            if isinstance(layer, Pool):
+                x = pooling.max_pool(x, pooling.Pool(layer.kernel, layer.stride, layer.padding.upper()))
+            elif isinstance(layer, GlobalPool):
+                x = jnp.mean(x, axis=(1, 2))
+            elif isinstance(layer, Conv | Dense):
+                x = self._affine(x, layer, name, key is not None)
+            if isinstance(layer, Conv):
+                x = _attend(x, layer.attention, f"{name}_attention")
+                if layer.skip:
+                    other = after[-layer.skip]
+                    if other.shape[-1] != x.shape[-1]:  # a convolution of 1 × 1
+                        other = nn.Dense(x.shape[-1], dtype=x.dtype, name=f"{name}_skip")(other)
+                    x = x + other
+            if _rate(layer) and key is not None:
+                x = modules.dropout(x, knobs["dropout"][i], jax.random.fold_in(key, i))
+            after.append(x)
+        return modules.Dense(self.structure.num_outputs, "xavier", name="head")(x)
 
-
-class Dense(nn.Module):
-    """x W + b; the parameters are those of `nn.Dense`."""
-
-    features: int
-    initializer: str = "fan_in"
-
-    @nn.compact
-    def __call__(self, x: jax.Array, widths: Widths | None = None) -> jax.Array:
-        """[N, C] → [N, features], [N, H, W, C] likewise, flattened."""
-        area, C = math.prod(x.shape[1:-1]), x.shape[-1]
-        x = x.reshape(x.shape[0], -1)
-        kernel, bias = _affine(self, (area, C, self.features), self.initializer, widths, flat=True)
-        return x @ kernel.astype(x.dtype) + bias.astype(x.dtype).reshape(1, -1)
-
-
-def _affine(
-    module: nn.Module, shape: tuple[int, ...], initializer: str, widths: Widths | None, flat: bool = False
-) -> tuple[jax.Array, jax.Array]:
-    """A layer's parameters: kernel [..., in, out], or [... · in, out] if `flat`, and bias [out]."""
-    *window, before, after = shape
-    area = math.prod(window)
-    extents, shape_of_bias = None, (after,)
-    if widths is not None:
-        before, after = widths
-        extents = (*window, before, after)
-    # A dense layer sees its window as further inputs.
-    fan_in, fan_out = area * before, after if flat else area * after
-
-    def kernel_init(key: jax.Array) -> jax.Array:
-        if initializer == "xavier":
-            kernel = xavier_uniform(key, shape, fan_in, fan_out, extents)
+    def _affine(self, x: jax.Array, layer: Conv | Dense, name: str, training: bool) -> jax.Array:
+        """The layer with its norm and activation."""
+        fused = layer.activation if isinstance(layer, Conv) and layer.norm == "none" else "none"
+        if isinstance(layer, Conv):
+            x = modules.Conv(
+                layer.filters, layer.kernel, self.lowering, layer.stride, layer.padding.upper(), None, fused,
+                "xavier", name=name,
+            )(x)  # fmt: skip
         else:
-            kernel = fan_in_uniform(key, shape, fan_in, extents)
-        return kernel.reshape(-1, shape[-1]) if flat else kernel
-
-    def bias_init(key: jax.Array) -> jax.Array:
-        if initializer == "xavier":
-            return jnp.zeros(shape_of_bias)
-        return fan_in_uniform(key, shape_of_bias, fan_in, None if extents is None else (after,))
-
-    kernel: Any = module.param("kernel", kernel_init)
-    bias: Any = module.param("bias", bias_init)
-    return kernel, bias
+            x = modules.Dense(layer.units, "xavier", name=name)(x)
+        x = _normalize(x, layer.norm, training, f"{name}_norm")
+        return modules.ACTIVATIONS[layer.activation](x) if fused == "none" else x
 
 
-def batch_norm(x: jax.Array, training: bool, name: str) -> jax.Array:
-    """Within a module: by the batch while training, else by the statistics that training collected."""
+def _rate(layer: Layer) -> float:
+    """Of the dropout of a layer."""
+    if isinstance(layer, Dropout):
+        return layer.rate
+    return layer.dropout if isinstance(layer, Conv | Dense) else 0.0
+
+
+def _flagged(layer: Layer) -> Layer:
+    """The layer with 1 for any rate of dropout: equal shapes are one program."""
+    if isinstance(layer, Dropout):
+        return Dropout(float(layer.rate > 0))
+    if isinstance(layer, Conv | Dense):
+        return dataclasses.replace(layer, dropout=float(layer.dropout > 0))
+    return layer
+
+
+def _normalize(x: jax.Array, norm: str, training: bool, name: str) -> jax.Array:
+    if norm == "none":
+        return x
+    if norm == "batch":
+        return modules.batch_norm(x, training, name)
     with jax.numpy_dtype_promotion("standard"):  # flax raises bfloat16 to float32 in its statistics
-        return nn.BatchNorm(use_running_average=not training, momentum=0.9, dtype=x.dtype, name=name)(x)
+        return nn.LayerNorm(dtype=x.dtype, name=name)(x)
 
 
-def collecting(make: Callable[[Any], nn.Module]) -> dict[str, Callable]:
-    """`init`, `apply` and `train` of a network whose layers collect statistics.
+def _attend(x: jax.Array, attention: str, name: str) -> jax.Array:
+    """[N, H, W, C] → the same shape."""
+    if attention == "none":
+        return x
+    N, H, W, C = x.shape
+    inner = max(1, C // REDUCTION)
+    if attention == "se":
+        squeezed = nn.relu(nn.Dense(inner, dtype=x.dtype, name=f"{name}_squeeze")(jnp.mean(x, axis=(1, 2))))
+        scale = nn.sigmoid(nn.Dense(C, dtype=x.dtype, name=f"{name}_excite")(squeezed))
+        return x * scale[:, None, None, :]
+    pixels = x.reshape(N, H * W, C)
+    query, keys = (
+        nn.Dense(inner, use_bias=False, dtype=x.dtype, name=f"{name}_{part}")(pixels)
+        for part in ("query", "key")
+    )
+    value = nn.Dense(C, dtype=x.dtype, name=f"{name}_value")(pixels)
+    weights = jax.nn.softmax(query @ keys.transpose(0, 2, 1) * inner**-0.5, axis=-1)
+    return x + (weights @ value).reshape(x.shape)
 
-    `make` gives the module of a structure, which has an `image_shape`; the module takes images, knobs and a
-    key or None. Statistics are params["statistics"].
+
+def layers(
+    space: Space, image_shape: tuple[int, int, int], num_outputs: int, *, lowering: str = "auto"
+) -> Network:
+    """The network of a space's layers for images of `image_shape` (H, W, C).
+
+    Weights are Xavier uniform (Glorot & Bengio 2010), biases begin at 0. What the space's parts settle of the
+    training, `Setting`, the trainer takes from there.
+
+    Args:
+      lowering: how a convolution is computed: gemm (patches × kernel), xla, or auto (gemm on a CPU).
+
+    Raises:
+      InputError: an unknown lowering, or a space that does not say what its layers are.
     """
+    lowered = convolution.resolve_lowering(lowering)
+    if space.layers is no_layers:
+        raise InputError(
+            f"network.name: space {space.name!r} does not say what its layers are; give it "
+            "Space(…, layers=…), or name a network of your own, package.module:factory"
+        )
 
-    def init(key: jax.Array, structure: Any, knobs: PyTree) -> PyTree:
-        images = jax.ShapeDtypeStruct((1, *structure.image_shape), jnp.float32)
-        # Only the initializers run: the forward pass is traced for its shapes.
-        made = make(structure).lazy_init(key, images, knobs, None)
-        return {**made["params"], "statistics": made.get("batch_stats", {})}
+    def plan(arch: Any) -> tuple[Structure, PyTree]:
+        built = tuple(part for part in space.layers(arch) if not isinstance(part, Setting | Softmax))
+        chain.shapes(image_shape, built)
+        rates = np.array([_rate(layer) for layer in built], np.float32)
+        return Structure(image_shape, tuple(map(_flagged, built)), num_outputs), {"dropout": rates}
 
-    def variables(params: PyTree) -> dict[str, Any]:
-        own = {name: value for name, value in params.items() if name != "statistics"}
-        return {"params": own, "batch_stats": params["statistics"]}
+    def trainer_options(arch: Any) -> dict[str, Any]:
+        return {part.name: part.value for part in space.layers(arch) if isinstance(part, Setting)}
 
-    def apply(params: PyTree, structure: Any, knobs: PyTree, inputs: jax.Array, key: Any) -> Any:
-        return make(structure).apply(variables(params), inputs, knobs, key)
-
-    def train(params: PyTree, structure: Any, knobs: PyTree, inputs: jax.Array, key: jax.Array) -> Any:
-        outputs, kept = make(structure).apply(variables(params), inputs, knobs, key, mutable=["batch_stats"])
-        return outputs, kept.get("batch_stats", {})
-
-    return {"init": init, "apply": apply, "train": train}
+    collected = modules.collecting(lambda structure: _Layers(structure, lowered))
+    return Network(plan, **collected, trainer_options=trainer_options)

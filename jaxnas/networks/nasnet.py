@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
-from jaxnas.networks import layers
+from jaxnas.networks import modules
 from jaxnas.networks.ops import convolution
 from jaxnas.networks.ops.depthwise import depthwise, mean_pool
 from jaxnas.networks.ops.pooling import Pool, max_pool
-from jaxnas.spaces.nasnet import Block, read
+from jaxnas.spaces.layers import Block
 from jaxnas.types import Network, PyTree, Space
 
 STEM = 3  # times the filters
@@ -67,7 +67,7 @@ class _Nasnet(nn.Module):
                 )
                 at, _ = make(blocks, F, stride, training, self.lowering, name=name)(at, paths)
                 place += number
-        return layers.Dense(s.num_outputs, "xavier", name="head")(jnp.mean(nn.relu(at[0]), axis=(1, 2)))
+        return modules.Dense(s.num_outputs, "xavier", name="head")(jnp.mean(nn.relu(at[0]), axis=(1, 2)))
 
 
 def scanned(structure: Structure, count: int) -> int:
@@ -84,7 +84,7 @@ def _kept(key: jax.Array, s: Structure, knobs: PyTree, N: int) -> jax.Array:  # 
     The rate grows linearly, from 0 at the first step of the training to `knobs["drop_path"]` at its end.
     """
     rate = knobs["drop_path"] * knobs["progress"]
-    bits = layers.hash_bits(key, (sum(s.stages) + len(s.stages) - 1, 2 * len(s.normal), N))
+    bits = modules.hash_bits(key, (sum(s.stages) + len(s.stages) - 1, 2 * len(s.normal), N))
     return jnp.where(bits >= (rate * 2.0**32).astype(jnp.uint32), 1 / (1 - rate), 0.0)
 
 
@@ -99,21 +99,22 @@ class _Cell(nn.Module):
 
     @nn.compact
     def __call__(self, at: tuple[jax.Array, jax.Array], kept: jax.Array | None) -> tuple[Any, None]:
-        used = {source for block in self.blocks for source in block[:2]}
+        used = {source for block in self.blocks for source in block.inputs}
         h, before = at
         states: list[Any] = [
             self._match(h, h.shape, "h") if 0 in used else None,
             self._match(before, h.shape, "h-1") if 1 in used else None,
         ]
         for b, block in enumerate(self.blocks):
-            made = []
-            for i, (source, operation) in enumerate(zip(block[:2], block[2:4], strict=True)):
+            results = []
+            for i, (source, operation) in enumerate(zip(block.inputs, block.operations, strict=True)):
                 stride = self.stride if source < 2 else 1
                 y = self._operate(states[source], operation, stride, f"b{b + 1}_{i + 1}")
                 if kept is not None and operation != "identity":
                     y = y * kept[2 * b + i].reshape(-1, 1, 1, 1).astype(y.dtype)
-                made.append(y)
-            states.append(made[0] + made[1] if block.combine == "add" else jnp.concatenate(made, axis=-1))
+                results.append(y)
+            is_sum = block.combine == "add"
+            states.append(results[0] + results[1] if is_sum else jnp.concatenate(results, axis=-1))
         unused = [state for i, state in enumerate(states) if i > 1 and i not in used]
         return (jnp.concatenate(unused, axis=-1), h), None
 
@@ -169,7 +170,7 @@ class _ConvNorm(nn.Module):
         area, C = int(np.prod(self.window)), x.shape[-1]
         shape = (*self.window, C, self.features)
         kernel: Any = self.param(
-            "kernel", lambda key: layers.xavier_uniform(key, shape, area * C, area * self.features)
+            "kernel", lambda key: modules.xavier_uniform(key, shape, area * C, area * self.features)
         )
         kernel = kernel.astype(x.dtype)
         if (self.window, self.strides, self.dilation) == ((3, 3), (1, 1), 1):
@@ -177,7 +178,7 @@ class _ConvNorm(nn.Module):
             y = convolution.conv(x, kernel, jnp.zeros(self.features, x.dtype), spec)
         else:
             y = convolution.windowed(x, kernel, self.strides, self.dilation, self.lowering)
-        return layers.batch_norm(y, self.training, "norm")
+        return modules.batch_norm(y, self.training, "norm")
 
 
 class _SeparableNorm(nn.Module):
@@ -193,13 +194,13 @@ class _SeparableNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         k, C = self.kernel_size, x.shape[-1]
         by_channel: Any = self.param(
-            "depthwise", lambda key: layers.xavier_uniform(key, (k, k, C), k * k, k * k)
+            "depthwise", lambda key: modules.xavier_uniform(key, (k, k, C), k * k, k * k)
         )
         mix: Any = self.param(
-            "pointwise", lambda key: layers.xavier_uniform(key, (C, self.features), C, self.features)
+            "pointwise", lambda key: modules.xavier_uniform(key, (C, self.features), C, self.features)
         )
         z = depthwise(x, by_channel.astype(x.dtype), self.stride, self.lowering)
-        return layers.batch_norm(z @ mix.astype(x.dtype), self.training, "norm")
+        return modules.batch_norm(z @ mix.astype(x.dtype), self.training, "norm")
 
 
 def nasnet(
@@ -239,7 +240,8 @@ def nasnet(
     knobs = {"drop_path": np.float32(drop_path), "progress": np.float32(0)} if drop_path else {}
 
     def plan(arch: Any) -> tuple[Structure, PyTree]:
-        cells_ = read(arch, space.settings)
-        return Structure(image_shape, stages, filters, *cells_, num_outputs, scan, drop_path > 0), knobs
+        normal, reduction = (cell.blocks for cell in space.layers(arch))
+        built = Structure(image_shape, stages, filters, normal, reduction, num_outputs, scan, drop_path > 0)
+        return built, knobs
 
-    return Network(plan, **layers.collecting(lambda structure: _Nasnet(structure, lowered)))
+    return Network(plan, **modules.collecting(lambda structure: _Nasnet(structure, lowered)))

@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.networks import chain
+from jaxnas.spaces.layers import Conv, Dense, Dropout, GlobalPool, Layer, Pool
 from jaxnas.types import Network
 
-KINDS = {"conv": "convolution", "pool": "max pooling", "dense": "dense", "global_pool": "mean of all pixels"}
-KINDS |= {"C": "convolution", "P": "max pooling", "FC": "dense", "GAP": "mean of all pixels"}
+KINDS = {
+    Conv: "convolution", Pool: "max pooling", Dense: "dense", GlobalPool: "mean of all pixels",
+    Dropout: "dropout",
+}  # fmt: skip
 ATTENTION = {"se": "squeeze and excitation", "self": "self-attention"}
 
 
@@ -48,27 +51,28 @@ def parts(network: Network, arch: Any, image_shape: tuple[int, int, int]) -> lis
     layers = getattr(structure, "layers", None)
     if layers is None:
         return [Part(name.replace("_", " "), module.after, module.params) for name, module in modules.items()]
-    known = chain.shapes(structure) if isinstance(structure, chain.ChainStructure) else None
+    shapes = chain.shapes(image_shape, layers)
+    words = [_name(layer, not isinstance(structure, chain.ChainStructure)) for layer in layers]
     found = []
-    for i, layer in enumerate(layers):
-        own = [module for name, module in modules.items() if _place(name) == i + 1]
-        later = [module for name, module in modules.items() if _place(name) > i + 1]
-        shape = known[i] if known else own[0].after if own else later[0].before
-        size = f" {layer.kernel} × {layer.kernel}" if layer.kernel else ""
-        step = f", stride {layer.stride}" if layer.stride > 1 and layer.kind not in ("pool", "P") else ""
-        name = f"{KINDS.get(layer.kind, layer.kind)}{size}{step}{_details(layer)}"
-        skip = getattr(layer, "skip", 0)
-        found.append(Part(name, tuple(shape), sum(module.params for module in own), skip))
+    for i, (layer, name, shape) in enumerate(zip(layers, words, shapes, strict=True)):
+        params = sum(module.params for at, module in modules.items() if _place(at) == i + 1)
+        found.append(Part(name, shape, params, layer.skip if isinstance(layer, Conv) else 0))
     return [*found, *(Part("dense, outputs", m.after, m.params) for n, m in modules.items() if n == "head")]
 
 
-def _details(layer: Any) -> str:
-    """What space `cnn` has behind a layer, where that differs from the layers of other spaces."""
-    norm, activation, attention = (getattr(layer, n, "") for n in ("norm", "activation", "attention"))
-    words = [f"{norm} norm"] if norm not in ("", "none") else []
-    words += {"": [], "relu": [], "none": ["no activation"]}.get(activation, [activation])
-    words += [ATTENTION[attention]] if attention in ATTENTION else []
-    return "".join(f", {word}" for word in words)
+def _name(layer: Layer, of_its_own: bool) -> str:
+    """A layer in words; with norm and activation where a network has them layer by layer."""
+    words = KINDS[type(layer)]
+    if isinstance(layer, Conv | Pool):
+        words += f" {layer.kernel} × {layer.kernel}"
+    if isinstance(layer, Conv) and layer.stride > 1:
+        words += f", stride {layer.stride}"
+    if not isinstance(layer, Conv | Dense) or not of_its_own:
+        return words
+    words += f", {layer.norm} norm" if layer.norm != "none" else ""
+    words += {"relu": "", "none": ", no activation"}.get(layer.activation, f", {layer.activation}")
+    attention = layer.attention if isinstance(layer, Conv) else "none"
+    return words + (f", {ATTENTION[attention]}" if attention in ATTENTION else "")
 
 
 def _place(name: str) -> float:

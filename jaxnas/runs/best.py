@@ -47,12 +47,13 @@ def write(
     }
     files = {"architecture.json": (json.dumps(about, indent=2) + "\n").encode()}
     evaluator = search.evaluator
-    weights = evaluator.weights(state.evaluator, lane) if evaluator.weights else None
-    if weights is not None:
+    key = loop.key_of_trial(state, about["trial"])
+    child = evaluator.child(key, state.evaluator, arch) if evaluator.child else None
+    if child is not None:
+        weights, outputs = child
         metadata = {"trial": str(about["trial"])}  # its order of several is random
         files["weights.safetensors"] = checkpoint.to_safetensors(weights, metadata)
         if keep is not None:
-            outputs = evaluator.outputs(state.evaluator, lane) if evaluator.outputs else None
             try:
                 files = keep(folder, about, weights, outputs)
             except Exception as error:  # an export is no reason to lose a search

@@ -19,6 +19,7 @@ import numpy as np
 from jaxnas import masks
 from jaxnas.errors import InputError, unknown
 from jaxnas.spaces import prefix
+from jaxnas.spaces.layers import Conv, Dropout, Pool, Softmax, sign
 from jaxnas.spaces.prefix import Prefix
 from jaxnas.types import Space
 
@@ -91,10 +92,10 @@ def blocks(
     def decode(arch: Any) -> dict[str, Any]:
         return {n: values[FIELDS[t % 3]][int(c)] for t, (n, c) in enumerate(zip(names, arch, strict=True))}
 
-    def describe(arch: Any) -> str:
+    def layers(arch: Any) -> tuple[Any, ...]:
         chosen = iter(decode(arch).values())
-        parts = (f"C({f},{k}) P(2,2) D({d})" for f, k, d in zip(chosen, chosen, chosen, strict=True))
-        return " ".join([*parts, "SM"])
+        built = [(Conv(f, k), Pool(2, 2), Dropout(d)) for f, k, d in zip(chosen, chosen, chosen, strict=True)]
+        return (*itertools.chain.from_iterable(built), Softmax())
 
     space = Space(
         name="blocks",
@@ -109,10 +110,11 @@ def blocks(
         state=state,
         observe=lambda walk: prefix.observe(walk, A),
         decode=decode,
-        describe=describe,
+        describe=lambda arch: " ".join(map(_notation, layers(arch))),
         parse=lambda text: _parse(text, num_blocks, values),
         size=size,
         settings=tuple(filters),
+        layers=layers,
     )
     if legal is not None:  # the rules above are counted by hand; a function has to be tried
         found = masks.every(space)
@@ -186,6 +188,13 @@ def _count(rules: np.ndarray, names: tuple[str, ...], sizes: list[int]) -> int:
                 )
         frontier = dict(following)
     return sum(frontier.values())
+
+
+def _notation(layer: Any) -> str:
+    """A layer without what all of its kind have in common: `C(32,3)`, `P(2,2)`, `D(0.1)`, `SM`."""
+    if isinstance(layer, Conv):
+        return f"C({layer.filters},{layer.kernel})"
+    return "SM" if isinstance(layer, Softmax) else sign(layer)
 
 
 def _parse(text: str, num_blocks: int, values: dict[str, tuple]) -> np.ndarray:

@@ -5,7 +5,7 @@ masks and steps are then lookups, and the number of architectures is exact.
 """
 
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,21 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
+from jaxnas.spaces.layers import GlobalPool, Layer, Softmax, read, sign
 from jaxnas.types import Space
 
 END = "end"  # the place of a finished network
-
-FORMS = {"C": "filters,kernel,stride", "P": "size,stride", "FC": "units", "GAP": "", "SM": ""}
-
-
-class Layer(NamedTuple):
-    """A layer in the notation of MetaQNN; FORMS says what its values are."""
-
-    kind: str
-    values: tuple[int, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.kind}({','.join(map(str, self.values))})"
+MOST_PLACES = 200_000
 
 
 class Choice(NamedTuple):
@@ -62,25 +52,38 @@ class Tables(NamedTuple):
 
 
 def enumerate_places(
-    choices: tuple[Choice, ...], start: Hashable, follow: Callable[[Any, Choice], Any]
+    start: Hashable, follow: Callable[[Any, int], Any], ends: Sequence[bool], name: str, fewer: str
 ) -> Tables:
-    """All places that `follow(place, choice)` leads to; it is None where the choice is illegal."""
+    """All places that can be reached.
+
+    Args:
+      start: the place before any decision.
+      follow: (place, index of a choice) → the next place, END, or None where the choice is illegal.
+      ends: [A] whether the last decision may take that choice; the first choice is also the padding.
+      name: of the space, for the error.
+      fewer: what leads to fewer places, for the error.
+
+    Raises:
+      InputError: there are more than MOST_PLACES.
+    """
     index: dict[Any, int] = {start: 0}
     places, rows = [start], []
     for place in places:  # grows on the way
-        row = [follow(place, choice) for choice in choices]
-        for found in row:
-            if found not in (None, END) and found not in index:
-                index[found] = len(places)
-                places.append(found)
+        row = [follow(place, choice) for choice in range(len(ends))]
+        for next_place in row:
+            if next_place not in (None, END) and next_place not in index:
+                index[next_place] = len(places)
+                places.append(next_place)
+        if len(places) > MOST_PLACES:
+            raise InputError(f"space {name}: more than {MOST_PLACES:,} states; {fewer}")
         rows.append(row)
-    index[END] = len(places)
-    rows.append([END] + [None] * (len(choices) - 1))
+    end = index[END] = len(places)
+    rows.append([END] + [None] * (len(ends) - 1))
     return Tables(
         [*places, END],
-        np.array([[index.get(found, index[END]) for found in row] for row in rows], np.int32),
-        np.array([[found is not None for found in row] for row in rows]),
-        np.array([True, *(choice.ends for choice in choices[1:])]),
+        np.array([[index.get(next_place, end) for next_place in row] for row in rows], np.int32),
+        np.array([[next_place is not None for next_place in row] for row in rows]),
+        np.array([True, *ends[1:]]),
     )
 
 
@@ -89,16 +92,39 @@ def count(tables: Tables, num_steps: int, name: str) -> int:
     reached = [np.zeros(len(tables.places), bool)]
     reached[0][0] = True
     legal = [tables.legal] * (num_steps - 1) + [tables.legal & tables.ends]
-    for at in legal:
+    for allowed in legal:
         reached.append(np.zeros_like(reached[0]))
-        reached[-1][tables.following[reached[-2]][at[reached[-2]]]] = True
+        reached[-1][tables.following[reached[-2]][allowed[reached[-2]]]] = True
     ways = np.array([0] * (len(tables.places) - 1) + [1], object)
-    for t in reversed(range(num_steps)):
-        ways = np.where(legal[t], ways[tables.following], 0).sum(axis=1)
-        for place in np.flatnonzero(reached[t] & (ways == 0)):
-            last = tables.places[place].last or "the start"
-            raise InputError(f"space {name}: no choice is left after {last}; allow more values or layers")
+    for allowed, here in zip(reversed(legal), reversed(reached[:-1]), strict=True):
+        following = np.where(allowed[here], ways[tables.following[here]], 0).sum(axis=1)
+        ways = np.zeros_like(ways)
+        ways[here] = following
+        for place in np.flatnonzero(here & (ways == 0)):
+            last = tables.places[place].last
+            after = last if isinstance(last, str) else sign(last) if last else ""
+            raise InputError(
+                f"space {name}: no choice is left after {after or 'the start'}; allow more values or layers"
+            )
     return int(ways[0])
+
+
+def moves(tables: Tables, num_steps: int) -> dict[str, Any]:
+    """What the tables make of a Space: its numbers of decisions and choices, start, step, mask and done."""
+    following, legal, ends = (jnp.asarray(table) for table in tables[1:])
+    end = len(tables.places) - 1
+
+    def step(walk: Walk, choice: jax.Array) -> Walk:
+        return Walk(walk.depth + (walk.place != end).astype(jnp.int32), following[walk.place, choice])
+
+    return {
+        "num_steps": num_steps,
+        "num_choices": len(tables.ends),
+        "start": Walk(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)),
+        "step": step,
+        "mask": lambda walk: legal[walk.place] & (ends | (walk.depth < num_steps - 1)),
+        "done": lambda walk: walk.place == end,
+    }
 
 
 def make(
@@ -128,10 +154,15 @@ def make(
       InputError: a place from which no network can be finished.
     """
     T, A = num_steps, len(choices)
-    tables = enumerate_places(choices, start, follow)
+    tables = enumerate_places(
+        start,
+        lambda place, choice: follow(place, choices[choice]),
+        [choice.ends for choice in choices],
+        name,
+        "lower the depth or give fewer values",
+    )
     size = count(tables, T, name)
     live = tables.places[:-1]
-    following, legal, ends = (jnp.asarray(x) for x in tables[1:])
     end = len(live)
     state_of = jnp.array([*map(state, live), 0], jnp.int32)
     layer_index = {choice.layer: i for i, choice in reversed(list(enumerate(choices)))}
@@ -141,72 +172,45 @@ def make(
         [[float(p.size / start.size), p.dense / most, 0] for p in live] + [[0, 0, 1]], jnp.float32
     )
 
-    def step(walk: Walk, choice: jax.Array) -> Walk:
-        return Walk(walk.depth + (walk.place != end).astype(jnp.int32), following[walk.place, choice])
-
-    def mask(walk: Walk) -> jax.Array:
-        return legal[walk.place] & (ends | (walk.depth < T - 1))
-
-    def done(walk: Walk) -> jax.Array:
-        return walk.place == end
-
     def state_index(walk: Walk) -> jax.Array:
         live_state = walk.depth * states_a_depth + state_of[walk.place]
-        return jnp.where(done(walk), T * states_a_depth, live_state).astype(jnp.int32)
+        return jnp.where(walk.place == end, T * states_a_depth, live_state).astype(jnp.int32)
 
     def observe(walk: Walk) -> jax.Array:
         depth = walk.depth.astype(jnp.float32).reshape(1) / T
         return jnp.concatenate([jax.nn.one_hot(last[walk.place], A), depth, scaled[walk.place]])
 
-    def layers(arch: Any) -> list[Layer]:  # up to the end
-        found = []
+    def chosen(arch: Any) -> list[Layer]:  # up to the end
+        layers = []
         for choice in (choices[int(c)] for c in arch):
-            found += [choice.layer] if choice.layer else []
+            layers += [choice.layer] if choice.layer else []
             if choice.ends:
                 break
-        return found
+        return layers
+
+    def layers(arch: Any) -> tuple[Layer, ...]:
+        parts = chosen(arch)
+        return tuple(parts if isinstance(parts[-1], Softmax | GlobalPool) else [*parts, Softmax()])
 
     def decode(arch: Any) -> dict[str, str]:
-        text = [str(layer) for layer in layers(arch)]
-        return dict(zip(decisions, text + [""] * (T - len(text)), strict=True))
-
-    def describe(arch: Any) -> str:
-        found = layers(arch)
-        return " - ".join(map(str, found if found[-1].kind in ("SM", "GAP") else [*found, Layer("SM")]))
+        signs = [sign(layer) for layer in chosen(arch)]
+        return dict(zip(decisions, signs + [""] * (T - len(signs)), strict=True))
 
     decisions = tuple(f"layer_{t + 1}" for t in range(T))
     return Space(
         name=name,
-        num_steps=T,
-        num_choices=A,
+        **moves(tables, T),
         decisions=decisions,
-        start=Walk(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)),
-        step=step,
-        mask=mask,
-        done=done,
         num_states=T * states_a_depth + 1,
         state=state_index,
         observe=observe,
         decode=decode,
-        describe=describe,
+        describe=lambda arch: " - ".join(map(sign, layers(arch))),
         parse=lambda text: _parse(text, name, T, choices, start, follow),
         size=size,
         settings=settings,
+        layers=layers,
     )
-
-
-def read(token: str, where: str) -> Layer:
-    """One layer of the notation; an InputError that starts with `where`."""
-    match = re.fullmatch(r"(C|P|FC|GAP|SM)(?:\(((?:\d{1,9}(?:,\d{1,9})*)?)\))?", token)
-    kind, text = match.groups(default="") if match else ("", "")
-    if kind in ("GAP", "SM"):  # the number of classes, if given, follows from the data
-        return Layer(kind)
-    values = tuple(int(value) for value in text.split(",") if value)
-    values += (1,) * (kind == "C" and len(values) == 2)  # the stride may be left out
-    if not kind or len(values) != len(FORMS[kind].split(",")) or 0 in values:
-        forms = ", ".join(f"{k}({FORMS[k]})" for k in ([kind] if kind else FORMS))
-        raise InputError(f"{where} is {token!r}; it takes {forms}, with positive integers")
-    return Layer(kind, values)
 
 
 def _parse(
@@ -215,12 +219,12 @@ def _parse(
     """The inverse of `describe`; reads the lists of the paper, [C(64,3,1), SM(10)], too."""
     tokens = [t for t in re.split(r"\s+-\s+|\s*,\s*(?=[A-Z])|\s+", text.strip("[] \t\n")) if t]
     read_so_far = [read(t, f"architecture {text!r}: token {i + 1}") for i, t in enumerate(tokens)]
-    if not read_so_far or read_so_far[-1].kind not in ("SM", "GAP"):
+    if not read_so_far or not isinstance(read_so_far[-1], Softmax | GlobalPool):
         last = tokens[-1] if tokens else "nothing"
         raise InputError(f"architecture {text!r}: ends with {last!r}; it takes SM() at the end")
     layers = list(read_so_far)
-    known = {choice.layer for choice in choices}
-    if layers[-1].kind == "SM" and (Layer("SM") not in known or Layer("GAP") in layers[-2:]):
+    known = {sign(choice.layer): choice.layer for choice in choices if choice.layer}
+    if isinstance(layers[-1], Softmax) and ("SM()" not in known or GlobalPool() in layers[-2:]):
         layers.pop()  # it closes the text and is no choice
     if not layers:
         raise InputError(f"architecture {text!r}: space {name} takes at least one layer before SM()")
@@ -228,11 +232,11 @@ def _parse(
     place: Any = start
     for i, layer in enumerate(layers):
         where = f"architecture {text!r}: token {i + 1} is {tokens[i]!r}"
-        wanted = Choice(layer, i == len(layers) - 1)
-        if layer not in known:
-            same = [str(other) for other in known if other and other.kind == layer.kind]
-            takes = f"one of {', '.join(sorted(same))}" if same else f"no {layer.kind} at all"
+        if sign(layer) not in known:
+            same = [text for text, other in known.items() if type(other) is type(layer)]
+            takes = f"one of {', '.join(sorted(same))}" if same else f"no {sign(layer).split('(')[0]} at all"
             raise InputError(f"{where}; space {name} has {takes}")
+        wanted = Choice(known[sign(layer)], i == len(layers) - 1)
         if i >= num_steps or (i == num_steps - 1 and not wanted.ends):
             raise InputError(f"{where}; space {name} takes at most {num_steps} decisions")
         place = follow(place, wanted) if wanted in choices else None

@@ -12,17 +12,30 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
 from jaxnas.spaces import chains
+from jaxnas.spaces.layers import (
+    SIGNS,
+    Conv,
+    Dense,
+    GlobalPool,
+    Layer,
+    Part,
+    Pool,
+    Setting,
+    Softmax,
+    Values,
+    notation,
+    read,
+    token,
+)  # fmt: skip
 from jaxnas.types import Space
 
 KINDS = ("end", "C", "P", "FC", "GAP")
-END = "end"
-MOST_PLACES = 200_000
+END = chains.END
 MOST_ATTENDED = 16  # height and width of what self-attention looks at, in pixels
 WORDS = {  # what the options of a layer take
     "padding": ("same", "valid"),
@@ -65,21 +78,6 @@ class Settings(NamedTuple):
     weight_decay: tuple[float, ...]
 
 
-class Layer(NamedTuple):
-    """A layer with every property; those that its kind lacks have their first value."""
-
-    kind: str
-    width: int = 0  # filters or units
-    kernel: int = 0  # or the window of a pool, in pixels
-    stride: int = 1
-    padding: str = "same"
-    activation: str = "relu"
-    norm: str = "none"
-    attention: str = "none"
-    skip: int = 0  # adds the output of the layer so many before it
-    dropout: float = 0.0
-
-
 class Place(NamedTuple):
     """All that the rules look at."""
 
@@ -91,12 +89,6 @@ class Place(NamedTuple):
     last: str = ""  # the kind of the layer before
     dense: int = 0  # fully connected layers so far
     earlier: tuple[int, ...] = ()  # sizes after the layers before, the nearest first; as far as skips reach
-
-
-class Walk(NamedTuple):
-    """Where the decisions led to."""
-
-    place: jax.Array  # int32 []
 
 
 def cnn(
@@ -240,80 +232,85 @@ def cnn(
 
     start = Place(0, size=image_size)
     A = max(len(KINDS), *(len(values[n]) for n in own[1:]), *(len(getattr(settings, n)) for n in network))
-    places, following = _enumerate(start, follow, A)
-    allowed = following >= 0
-    ways = _count(following)
-    if ways[0] == 0 or (ways[:-1] == 0).any():
-        raise InputError("space cnn: no choice is left after some decisions; allow more values or layers")
-    P = len(places)  # the end is the last
-    tables = jnp.asarray(np.where(allowed, following, P - 1).astype(np.int32)), jnp.asarray(allowed)
+    tables = chains.enumerate_places(
+        start, follow, [True] * A, "cnn", "lower max_depth or skip, or give fewer values"
+    )
+    places, size = tables.places, chains.count(tables, T, "cnn")
+    end = len(places) - 1
     features = jnp.asarray(np.stack([_features(p, settings, T, first, K) for p in places]))
 
-    def taken(arch: Any) -> list[tuple[str, Any]]:
-        """(decision, value) of the live decisions."""
-        place, found = 0, []
+    def taken(arch: Any) -> dict[str, Any]:
+        """{decision: value} of the live decisions; "" where the kind of layer has no such property."""
+        place, chosen = 0, {}
         for t, choice in enumerate(int(c) for c in arch):
-            if place in (P - 1, -1):  # at the end, or after a choice that is illegal
+            if place == end:
                 break
             if t < first:
                 value: Any = getattr(settings, network[t])[choice]
             else:
                 name, kind = own[(t - first) % K], places[place].kind
                 value = KINDS[choice] if name == "kind" else values[name][choice] if kind in OWN[name] else ""
-            found.append((names[t], value))
-            place = int(following[place, choice])
-        return found
+            chosen[names[t]] = value
+            place = int(tables.following[place, choice])
+        return chosen
 
     def decode(arch: Any) -> dict[str, str]:
-        found = {name: _text(value) for name, value in taken(arch)}
-        return {name: found.get(name, "") for name in names}
+        shown = {name: _text(value) for name, value in taken(arch).items()}
+        return {name: shown.get(name, "") for name in names}
+
+    def layers(arch: Any) -> tuple[Part, ...]:
+        return _parts(settings, taken(arch))
 
     def describe(arch: Any) -> str:
-        of_training, layers = _layers(settings, dict(taken(arch)))
-        tokens = [f"{name}={value}" for name, value in of_training.items() if name in network]
-        return " - ".join([*tokens, *(_notation(layer, settings) for layer in layers), "SM()"])
+        parts = [p for p in layers(arch) if not isinstance(p, Setting) or p.name in network]
+        return notation(parts, words)
 
+    words = _words(settings)
     return Space(
         name="cnn",
-        num_steps=T,
-        num_choices=A,
+        **chains.moves(tables, T),
         decisions=tuple(names),
-        start=Walk(jnp.zeros((), jnp.int32)),
-        step=lambda walk, choice: Walk(tables[0][walk.place, choice]),
-        mask=lambda walk: tables[1][walk.place],
-        done=lambda walk: walk.place == P - 1,
-        num_states=P,
+        num_states=len(places),
         state=lambda walk: walk.place.astype(jnp.int32),
         observe=lambda walk: features[walk.place],
         decode=decode,
         describe=describe,
-        parse=lambda text: _parse(text, settings, names, own, network, values, start, follow),
-        size=int(ways[0]),
+        parse=lambda text: _parse(text, settings, names, own, values, start, follow),
+        size=size,
         settings=settings,
+        layers=layers,
     )
 
 
-def _layers(settings: Settings, found: dict[str, Any]) -> tuple[dict[str, Any], list[Layer]]:
-    """{decision: value} → what was decided of the training, and the layers."""
-    of_training = {name: getattr(settings, name)[0] for name in TRAINING if getattr(settings, name)}
-    of_training |= {name: value for name, value in found.items() if name in TRAINING}
-    layers = []
+def _words(settings: Settings) -> Values:
+    """What words of the notation stand for: the values of the options."""
+    return {
+        cls: {n: getattr(settings, n) for n, kinds in OWN.items() if n not in NUMBERS and SIGNS[cls] in kinds}
+        for cls in (Conv, Dense)
+    }
+
+
+def _parts(settings: Settings, chosen: dict[str, Any]) -> tuple[Part, ...]:
+    """{decision: value} → what is settled of the training, the layers, the end."""
+    options = {name: getattr(settings, name)[0] for name in TRAINING if getattr(settings, name)}
+    parts: list[Part] = [Setting(name, chosen.get(name, value)) for name, value in options.items()]
     for i in range(1, settings.max_depth + 1):
-        kind = found.get(f"kind_{i}", END)
+        kind = chosen.get(f"kind_{i}", END)
         if kind == END:
             break
-        own = {name: found.get(f"{name}_{i}", "") for name in OWN}
-        layer = Layer(kind, width=own["width"] or 0)
-        if kind == "P":
-            layer = layer._replace(kernel=own["kernel"][0], stride=own["kernel"][1])
-        elif kind == "C":
-            layer = layer._replace(kernel=own["kernel"])
-        for name, kinds in OWN.items():
-            if kind in kinds and name not in ("width", "kernel"):
-                value = own[name] if own[name] != "" else getattr(settings, name)[0]
-                layer = layer._replace(**{name: value})
-        layers.append(layer)
-    return of_training, layers
+        properties = {
+            name: chosen.get(f"{name}_{i}", getattr(settings, name)[0])
+            for name, kinds in OWN.items()
+            if name not in ("width", "kernel") and kind in kinds
+        }
+        width, kernel = (chosen.get(f"{name}_{i}", 0) for name in ("width", "kernel"))
+        if kind == "C":
+            parts.append(Conv(width, kernel, **properties))
+        elif kind == "P":
+            parts.append(Pool(*kernel))
+        else:
+            parts.append(Dense(width, **properties) if kind == "FC" else GlobalPool())
+    return (*parts, Softmax())
 
 
 def _features(place: Any, settings: Settings, T: int, first: int, K: int) -> np.ndarray:
@@ -326,63 +323,11 @@ def _features(place: Any, settings: Settings, T: int, first: int, K: int) -> np.
     return np.concatenate([at, *kinds, rest]).astype(np.float32)
 
 
-def _enumerate(start: Place, follow: Any, A: int) -> tuple[list[Any], np.ndarray]:
-    """All places, the start first and the end last; int [P, A] what follows, −1 where illegal."""
-    index: dict[Any, int] = {start: 0}
-    places: list[Any] = [start]
-    rows = []
-    for place in places:  # grows on the way
-        row = [follow(place, choice) for choice in range(A)]
-        for found in row:
-            if found not in (None, END) and found not in index:
-                index[found] = len(places)
-                places.append(found)
-        if len(places) > MOST_PLACES:
-            raise InputError(
-                f"space cnn: more than {MOST_PLACES:,} states; lower max_depth or skip, or give fewer values"
-            )
-        rows.append(row)
-    index[END] = end = len(places)
-    index[None] = -1
-    following = np.array([[index[found] for found in row] for row in rows] + [[end] + [-1] * (A - 1)])
-    return [*places, END], following
-
-
-def _count(following: np.ndarray) -> np.ndarray:
-    """How many ways lead from each place to the end; a place comes before all that follow it."""
-    ways = np.zeros(len(following), object)
-    ways[-1] = 1
-    for place in reversed(range(len(following) - 1)):
-        row = following[place]
-        ways[place] = sum(ways[n] for n in row[row >= 0])
-    return ways
-
-
-def _notation(layer: Layer, settings: Settings) -> str:
-    """C(32,3,1)+valid+gelu+batch+se+skip2+drop0.25: what differs from the first value of its option."""
-    numbers = {"C": (layer.width, layer.kernel, layer.stride), "P": (layer.kernel, layer.stride)}
-    values = numbers.get(layer.kind, (layer.width,) if layer.kind == "FC" else ())
-    extra = [
-        _word(name, getattr(layer, name))
-        for name, kinds in OWN.items()
-        if name not in NUMBERS and layer.kind in kinds and getattr(layer, name) != getattr(settings, name)[0]
-    ]
-    return "+".join([f"{layer.kind}({','.join(map(str, values))})", *extra])
-
-
-def _word(name: str, value: Any) -> str:
-    if name in ("activation", "norm", "attention") and value == "none":
-        return f"no-{name}"
-    prefix = {"skip": "skip", "dropout": "drop", "norm": "", "attention": ""}.get(name, "")
-    suffix = {"norm": "-norm", "attention": "-attention"}.get(name, "")
-    return f"{prefix}{value}{suffix}"
-
-
 def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def read(text: str, settings: Settings) -> tuple[dict[str, Any], list[Layer]]:
+def _read(text: str, settings: Settings) -> tuple[dict[str, Any], list[Layer]]:
     """What a description says of the training, and its layers; any positive integers are fine here.
 
     Raises:
@@ -392,38 +337,21 @@ def read(text: str, settings: Settings) -> tuple[dict[str, Any], list[Layer]]:
     if not tokens or tokens[-1] not in ("SM()", "SM"):
         last = tokens[-1] if tokens else "nothing"
         raise InputError(f"architecture {text!r}: ends with {last!r}; it takes SM() at the end")
-    of_training: dict[str, Any] = {n: getattr(settings, n)[0] for n in TRAINING if getattr(settings, n)}
-    layers = []
-    for i, token in enumerate(tokens[:-1]):
-        where = f"architecture {text!r}: token {i + 1} is {token!r}"
-        name, equals, value = token.partition("=")
-        if equals:
-            spelled = {str(v): v for v in getattr(settings, name, ())} if name in TRAINING else {}
-            if value not in spelled or layers:
-                takes = ", ".join(f"{n}={v}" for n in TRAINING for v in getattr(settings, n))
-                raise InputError(f"{where}; it takes {takes or 'layers alone'}, before the layers")
-            of_training[name] = spelled[value]
+    options = {n: getattr(settings, n) for n in TRAINING if getattr(settings, n)}
+    training: dict[str, Any] = {name: values[0] for name, values in options.items()}
+    layers: list[Layer] = []
+    for i, text_of_one in enumerate(tokens[:-1]):
+        where = f"architecture {text!r}: token {i + 1}"
+        name, equals, value = text_of_one.partition("=")
+        if not equals:
+            layers.append(read(text_of_one, where, _words(settings)))
             continue
-        shape, *extra = token.split("+")
-        match = re.fullmatch(r"(C|P|FC|GAP)\(((?:\d{1,9}(?:,\d{1,9})*)?)\)", shape)
-        kind, numbers = (match[1], [int(n) for n in match[2].split(",") if n]) if match else ("", [])
-        if len(numbers) != {"C": 3, "P": 2, "FC": 1, "GAP": 0}.get(kind) or 0 in numbers:
-            raise InputError(
-                f"{where}; it takes C(filters,kernel,stride), P(size,stride), FC(units) or GAP()"
-            )
-        fields: dict[str, Any] = dict(zip(("width", "kernel", "stride"), numbers, strict=False))
-        if kind == "P":
-            fields = {"kernel": numbers[0], "stride": numbers[1]}
-        for name, kinds in OWN.items():
-            if kind in kinds and name not in NUMBERS:
-                spelled = {_word(name, v): v for v in getattr(settings, name)}
-                chosen = [word for word in extra if word in spelled]
-                extra = [word for word in extra if word not in spelled]
-                fields[name] = spelled[chosen[-1]] if chosen else getattr(settings, name)[0]
-        if extra:
-            raise InputError(f"{where}; {extra[0]!r} is nothing that such a layer has in space cnn")
-        layers.append(Layer(kind, **fields))
-    return of_training, layers
+        spelled = {str(v): v for v in options.get(name, ())}
+        if value not in spelled or layers:
+            takes = ", ".join(f"{n}={v}" for n, values in options.items() for v in values) or "layers alone"
+            raise InputError(f"{where} is {text_of_one!r}; it takes {takes}, before the layers")
+        training[name] = spelled[value]
+    return training, layers
 
 
 def _parse(
@@ -431,55 +359,59 @@ def _parse(
     settings: Settings,
     names: list[str],
     own: list[str],
-    network: list[str],
     values: dict[str, Any],
     start: Place,
     follow: Callable[[Any, int], Any],
 ) -> np.ndarray:
     """The inverse of `describe`."""
-    of_training, layers = read(text, settings)
+
+    def where(layer: Layer) -> str:
+        return f"architecture {text!r}: {token(layer, _words(settings))!r}"
+
+    training, layers = _read(text, settings)
     if not layers or len(layers) > settings.max_depth:
         raise InputError(
             f"architecture {text!r}: {len(layers)} layers; space cnn takes 1 to {settings.max_depth}"
         )
-    choices = [getattr(settings, name).index(of_training[name]) for name in network]
+    choices = [getattr(settings, name).index(training[name]) for name in names if name in TRAINING]
+    first = len(choices)
     for layer in layers:
+        properties = _properties(layer)
         for name in own:
-            value: Any = getattr(layer, name)
-            if name == "kernel" and layer.kind == "P":
-                value = layer.kernel, layer.stride
-            known = KINDS if name == "kind" else values[name]
-            if name == "width":  # a number may be both: of filters, and then of units
-                known, offset = (
-                    (settings.dense, len(settings.filters)) if layer.kind == "FC" else (settings.filters, 0)
-                )
-            else:
-                offset = 0
-            if name != "kind" and layer.kind not in OWN[name]:
-                choices.append(0)
-            elif value not in known:
-                shown = ", ".join(_text(v) for v in known)
+            known, offset = KINDS if name == "kind" else values[name], 0
+            if name == "width" and isinstance(layer, Dense):
+                known, offset = settings.dense, len(settings.filters)
+            elif name == "width":
+                known = settings.filters
+            if name in properties and properties[name] not in known:
                 raise InputError(
-                    f"architecture {text!r}: {_notation(layer, settings)!r} has {name} {_text(value)}; "
-                    f"space cnn takes {shown}"
+                    f"{where(layer)} has {name} {_text(properties[name])}; "
+                    f"space cnn takes {', '.join(map(_text, known))}"
                 )
-            else:
-                choices.append(offset + list(known).index(value))
-        if layer.kind == "C" and "stride" not in own and layer.stride != settings.stride[0]:
+            choices.append(offset + list(known).index(properties[name]) if name in properties else 0)
+        if isinstance(layer, Conv) and "stride" not in own and layer.stride != settings.stride[0]:
             raise InputError(
-                f"architecture {text!r}: {_notation(layer, settings)!r} has stride {layer.stride}; "
-                f"space cnn takes {settings.stride[0]}"
+                f"{where(layer)} has stride {layer.stride}; space cnn takes {settings.stride[0]}"
             )
     arch, place = np.zeros(len(names), np.int32), start
     for t, choice in enumerate(choices):
         place = follow(place, choice)
         if place is None:
-            layer = layers[(t - len(network)) // len(own)]
-            raise InputError(
-                f"architecture {text!r}: the rules of space cnn forbid {_notation(layer, settings)!r} there"
-            )
+            layer = token(layers[(t - first) // len(own)], _words(settings))
+            raise InputError(f"architecture {text!r}: the rules of space cnn forbid {layer!r} there")
         arch[t] = choice
     return arch
+
+
+def _properties(layer: Layer) -> dict[str, Any]:
+    """{decision of a layer: value}, of those that its kind has."""
+    kind = SIGNS[type(layer)]
+    properties = {name: getattr(layer, name, None) for name, kinds in OWN.items() if kind in kinds}
+    if isinstance(layer, Conv | Dense):
+        properties["width"] = layer.filters if isinstance(layer, Conv) else layer.units
+    if isinstance(layer, Pool):
+        properties["kernel"] = layer.kernel, layer.stride
+    return {"kind": kind, **properties}
 
 
 def _check(settings: Settings) -> None:

@@ -13,10 +13,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from jaxnas.spaces import chains
-from jaxnas.spaces.chains import END, Choice, Layer, Place
+from jaxnas.spaces.chains import END, Choice, Place
+from jaxnas.spaces.layers import Conv, Dense, Layer, Pool
 from jaxnas.types import Space
 
-KINDS = ("C", "P", "FC")
+KINDS = (Conv, Pool, Dense)
 PRESETS = {"mnist3": 28, "cifar5": 32, "cifar10": 32}  # image sizes
 PADDING = Choice(None, False)
 
@@ -82,32 +83,28 @@ def cnn_mdp(
     size = PRESETS[preset] if image_size is None else image_size
     chains.check_positive(image_size=size, depth=depth, filters=filters, kernel=kernel, dense=dense)
     pools = tuple(chains.pools(pool))
-    layers = [Layer("C", (f, k, 1)) for k in kernel for f in filters]
-    layers += [Layer("P", pair) for pair in pools] + [Layer("FC", (units,)) for units in dense]
+    layers: list[Layer] = [Conv(f, k, padding="valid") for k in kernel for f in filters]
+    layers += [Pool(size, stride) for size, stride in pools] + [Dense(units) for units in dense]
     choices = (PADDING, *(Choice(layer, ends) for layer in layers for ends in (False, True)))
     is_code = rules == "code"
 
     def follow(place: Place, choice: Choice) -> Any:
-        if choice.layer is None:
-            return None
-        last, size, _ = place
-        (kind, values), ends = choice.layer, choice.ends
+        (last, size, _), (layer, ends) = place, choice
         if last is None:
-            possible = kind == "C" and not (is_code and ends)
-        elif last.kind == "FC":  # a smaller one may follow, and ends the network
-            possible = kind == "FC" and ends and values < last.values
-        elif kind == "FC":
-            possible = ends or values[0] > min(dense)
+            possible = isinstance(layer, Conv) and not (is_code and ends)
+        elif isinstance(last, Dense):  # a smaller one may follow, and ends the network
+            possible = isinstance(layer, Dense) and ends and layer.units < last.units
+        elif isinstance(layer, Dense):
+            possible = ends or layer.units > min(dense)
         else:
-            possible = not last.kind == kind == "P"
+            possible = not (isinstance(last, Pool) and isinstance(layer, Pool))
         if not possible:
             return None
-        if kind == "FC":
-            return END if ends else Place(choice.layer, 1, 1)
-        width, stride = (values[1], 1) if kind == "C" else values
-        if width + is_code > size:
+        if isinstance(layer, Dense):
+            return END if ends else Place(layer, 1, 1)
+        if not isinstance(layer, Conv | Pool) or layer.kernel + is_code > size:
             return None
-        return END if ends else Place(choice.layer, -(-(size - width + 1) // stride))
+        return END if ends else Place(layer, -(-(size - layer.kernel + 1) // layer.stride))
 
     kinds = [None, *layers]
     return chains.make(
@@ -127,13 +124,17 @@ def seven(space: Space) -> Seven:
     _, depth_limit, filters, kernel, pool, dense, choices = space.settings
 
     def numbers(choice: Choice) -> list[int]:
-        if choice.layer is None:
+        layer = choice.layer
+        if layer is None:
             return [0] * 7
-        kind, values = choice.layer
-        f, k = (filters.index(values[0]) + 1, kernel.index(values[1]) + 1) if kind == "C" else (0, 0)
-        units = dense.index(values[0]) + 1 if kind == "FC" else 0
-        p = pool.index(values) + 1 if kind == "P" else 0
-        return [KINDS.index(kind), 0, f, k, units, int(choice.ends), p]
+        f, k, units, p = 0, 0, 0, 0
+        if isinstance(layer, Conv):
+            f, k = filters.index(layer.filters) + 1, kernel.index(layer.kernel) + 1
+        elif isinstance(layer, Pool):
+            p = pool.index((layer.kernel, layer.stride)) + 1
+        elif isinstance(layer, Dense):
+            units = dense.index(layer.units) + 1
+        return [KINDS.index(type(layer)), 0, f, k, units, int(choice.ends), p]
 
     actions = np.array([numbers(choice) for choice in choices])  # [A, 7]; the depth is filled in below
     index = {tuple(row): i for i, row in reversed(list(enumerate(actions.tolist())))}

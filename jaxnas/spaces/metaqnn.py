@@ -7,13 +7,15 @@ https://arxiv.org/abs/1611.02167: Table 1 and Section 4 (CIFAR-10, SVHN), Table 
 Suits tabular controllers and networks of variable depth: one layer a decision.
 """
 
+import dataclasses
 import itertools
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 from jaxnas.errors import InputError
 from jaxnas.spaces import chains
-from jaxnas.spaces.chains import END, Choice, Layer, Place
+from jaxnas.spaces.chains import END, Choice, Place
+from jaxnas.spaces.layers import Conv, Dense, GlobalPool, Layer, Pool, Softmax
 from jaxnas.types import Space
 
 
@@ -109,49 +111,49 @@ def metaqnn(
     pools = _check(settings)
     image_size, bins, max_dense = settings.image_size, settings.bins, settings.max_dense
     convolutions = itertools.product(settings.kernel, settings.stride, settings.filters)
-    layers = [Layer("C", (f, k, s)) for k, s, f in convolutions if s <= k]
-    layers += [Layer("P", pair) for pair in pools] + [Layer("FC", (units,)) for units in settings.dense]
-    last_layers = ("SM", "GAP") if settings.global_pool else ("SM",)
+    ratio, activation = settings.representation == "ratio", settings.activation
+    layers: list[Layer] = [Conv(f, k, s, activation=activation) for k, s, f in convolutions if s <= k]
+    layers += [Pool(*pair, padding="same" if ratio else "valid") for pair in pools]
+    layers += [Dense(units, activation) for units in settings.dense]
+    last_layers = (Softmax(), GlobalPool()) if settings.global_pool else (Softmax(),)
     choices = (
-        *(Choice(Layer(kind), True) for kind in last_layers),
+        *(Choice(layer, True) for layer in last_layers),
         *(Choice(layer, False) for layer in layers),
     )
 
     def bin_of(size: Any) -> int:  # 0 is the largest
-        inside = (size > b if settings.representation == "ratio" else size >= b for b in bins)
+        inside = (size > b if ratio else size >= b for b in bins)
         return next((i for i, is_inside in enumerate(inside) if is_inside), len(bins))
 
     def fits(kernel: int, size: Any) -> bool:
         return kernel < (*bins, 1)[bin_of(size)] if settings.kernel_rule == "code" else kernel <= size
 
     def follow(place: Place, choice: Choice) -> Any:
-        last, size, dense = place
-        kind, values = choice.layer or Layer("")
-        if kind == "SM" or (kind == "GAP" and not dense):
+        (last, size, dense), layer = place, choice.layer
+        if isinstance(layer, Softmax) or (isinstance(layer, GlobalPool) and not dense):
             return END
-        if kind == "FC" and (dense or settings.dense_anywhere or bin_of(size) > 0):
-            shrinks = not dense or last is None or values <= last.values
-            return Place(choice.layer, 1, dense + 1) if shrinks and dense < max_dense else None
-        if kind == "C" and not dense and fits(values[1], size):
-            return Place(choice.layer, Fraction(size, values[2]) if ratio else -(-size // values[2]))
-        if kind == "P" and not dense and fits(values[0], size):
-            k, s = values
-            if last.kind == "P" if last else not settings.first_pool:
+        if isinstance(layer, Dense) and (dense or settings.dense_anywhere or bin_of(size) > 0):
+            shrinks = not dense or not isinstance(last, Dense) or layer.units <= last.units
+            return Place(layer, 1, dense + 1) if shrinks and dense < max_dense else None
+        if isinstance(layer, Conv) and not dense and fits(layer.kernel, size):
+            return Place(layer, Fraction(size, layer.stride) if ratio else -(-size // layer.stride))
+        if isinstance(layer, Pool) and not dense and fits(layer.kernel, size):
+            k, s = layer.kernel, layer.stride
+            if isinstance(last, Pool) if last else not settings.first_pool:
                 return None
-            return Place(choice.layer, Fraction(size, s) if ratio else -(-(size - k + 1) // s))
+            return Place(layer, Fraction(size, s) if ratio else -(-(size - k + 1) // s))
         return None
 
-    ratio = settings.representation == "ratio"
-    spatial = [None] + [layer for layer in layers if layer.kind != "FC"]
-    binned = {layer: i * (len(bins) + 1) for i, layer in enumerate(spatial)}
-    counted = {Layer("FC", (units,)): i * max_dense for i, units in enumerate(settings.dense)}
+    spatial = [None] + [layer for layer in layers if not isinstance(layer, Dense)]
+    binned: dict[Layer | None, int] = {layer: i * (len(bins) + 1) for i, layer in enumerate(spatial)}
+    counted = {Dense(units, activation): i * max_dense for i, units in enumerate(settings.dense)}
 
     def state(place: Place) -> int:
-        if place.dense and place.last:
+        if place.dense and isinstance(place.last, Dense):
             return len(spatial) * (len(bins) + 1) + counted[place.last] + place.dense - 1
         return binned[place.last] + bin_of(place.size)
 
-    return chains.make(
+    space = chains.make(
         "metaqnn",
         num_steps=settings.depth + 1,
         choices=choices,
@@ -161,6 +163,17 @@ def metaqnn(
         states_a_depth=len(spatial) * (len(bins) + 1) + len(settings.dense) * max_dense,
         settings=settings,
     )
+    if settings.padding != "first_valid":
+        return space
+    return space._replace(layers=lambda arch: _first_valid(space.layers(arch)))
+
+
+def _first_valid(layers: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The layers, of which the first is not padded where it is a convolution."""
+    first, *others = layers
+    if isinstance(first, Conv):
+        first = dataclasses.replace(first, padding="valid")
+    return (first, *others)
 
 
 def _check(settings: Settings) -> list[tuple[int, ...]]:

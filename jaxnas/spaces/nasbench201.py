@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxnas.errors import InputError
 from jaxnas.spaces import prefix
+from jaxnas.spaces.layers import Block, Cell
 from jaxnas.spaces.prefix import Prefix
 from jaxnas.types import Space
 
@@ -63,15 +64,29 @@ def nasbench201() -> Space:
         state=state,
         observe=lambda walk: prefix.observe(walk, A),
         decode=lambda arch: {name: OPERATIONS[int(c)] for name, c in zip(names, arch, strict=True)},
-        describe=_describe,
+        describe=lambda arch: _notation(_cell(arch)),
         parse=_parse,
         size=A**T,
+        layers=lambda arch: (_cell(arch),),
     )
 
 
-def _describe(arch: Any) -> str:
-    tokens = [f"{OPERATIONS[int(c)]}~{source}" for c, (source, _) in zip(arch, EDGES, strict=True)]
-    return "+".join(f"|{'|'.join(node)}|" for node in (tokens[:1], tokens[1:3], tokens[3:]))
+def _cell(arch: Any) -> Cell:
+    """Node i sums what the operations make of the nodes before it; the last node is the output."""
+    chosen = [(node, source, OPERATIONS[int(c)]) for c, (source, node) in zip(arch, EDGES, strict=True)]
+    blocks = []
+    for node in (1, 2, 3):
+        sources, operations = zip(*((s, o) for n, s, o in chosen if n == node), strict=True)
+        blocks.append(Block(sources, operations, "add"))
+    return Cell("cell", ("input",), tuple(blocks), "last")
+
+
+def _notation(cell: Cell) -> str:
+    nodes = [
+        "|".join(f"{o}~{i}" for o, i in zip(block.operations, block.inputs, strict=True))
+        for block in cell.blocks
+    ]
+    return "+".join(f"|{node}|" for node in nodes)
 
 
 def _parse(text: str) -> np.ndarray:

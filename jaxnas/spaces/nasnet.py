@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError, unknown
-from jaxnas.spaces import prefix
+from jaxnas.spaces import layers, prefix
+from jaxnas.spaces.layers import Block, Cell
 from jaxnas.spaces.prefix import Prefix
 from jaxnas.types import Space
 
@@ -26,6 +27,7 @@ OPERATIONS = (  # in the paper's order
     "sep3", "sep5", "sep7",
 )  # fmt: skip
 COMBINE = ("add", "cat")
+INPUTS = ("h", "h-1")  # of a cell: the output of the cell before it, and of the one before that
 
 
 class Settings(NamedTuple):
@@ -33,16 +35,6 @@ class Settings(NamedTuple):
 
     blocks_per_cell: int  # B
     operations: tuple[str, ...]
-
-
-class Block(NamedTuple):
-    """Two operations, each on one hidden state, and how their results become a new one."""
-
-    input_1: int  # 0: h, the output of the cell before; 1: that of the one before it; 2 + b: of block b + 1
-    input_2: int
-    operation_1: str
-    operation_2: str
-    combine: str  # add, or cat: concatenation in depth
 
 
 def nasnet(*, blocks_per_cell: int = 5, operations: tuple[str, ...] = OPERATIONS) -> Space:
@@ -81,11 +73,8 @@ def nasnet(*, blocks_per_cell: int = 5, operations: tuple[str, ...] = OPERATIONS
         values = [hidden_states(B), hidden_states(B), operations, operations, COMBINE]
         return {n: values[t % 5][int(c)] for t, (n, c) in enumerate(zip(names, arch, strict=True))}
 
-    def describe(arch: Any) -> str:
-        return " ".join(
-            f"{cell}: {' '.join(map(_notation, blocks))}"
-            for cell, blocks in zip(CELLS, read(arch, settings), strict=True)
-        )
+    def cells(arch: Any) -> tuple[Cell, Cell]:
+        return _cells(arch, settings)
 
     return Space(
         name="nasnet",
@@ -100,30 +89,29 @@ def nasnet(*, blocks_per_cell: int = 5, operations: tuple[str, ...] = OPERATIONS
         state=state,
         observe=lambda walk: prefix.observe(walk, A),
         decode=decode,
-        describe=describe,
+        describe=lambda arch: layers.notation(cells(arch)),
         parse=lambda text: _parse(text, settings),
         size=int(np.prod(np.array(sizes, object))),
         settings=settings,
+        layers=cells,
     )
 
 
 def hidden_states(blocks: int) -> tuple[str, ...]:
     """The names of what a cell of so many blocks has: its two inputs, then what each block makes."""
-    return ("h", "h-1", *(f"b{b + 1}" for b in range(blocks)))
+    return (*INPUTS, *(f"b{b + 1}" for b in range(blocks)))
 
 
-def read(arch: Any, settings: Settings) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
-    """The blocks of the normal and of the reduction cell of an architecture [T]."""
-    found = []
+def _cells(arch: Any, settings: Settings) -> tuple[Cell, Cell]:
+    """The normal and the reduction cell of an architecture [T]."""
+    blocks = []
     for i, j, first, second, combine in np.asarray(arch).reshape(-1, len(FIELDS)).tolist():
-        found.append(Block(i, j, settings.operations[first], settings.operations[second], COMBINE[combine]))
-    return tuple(found[: settings.blocks_per_cell]), tuple(found[settings.blocks_per_cell :])
-
-
-def _notation(block: Block) -> str:
-    states = hidden_states(max(block.input_1, block.input_2))
-    first = f"{block.operation_1}({states[block.input_1]})"
-    return f"{block.combine}({first},{block.operation_2}({states[block.input_2]}))"
+        operations = settings.operations[first], settings.operations[second]
+        blocks.append(Block((i, j), operations, COMBINE[combine]))
+    normal, reduction = blocks[: settings.blocks_per_cell], blocks[settings.blocks_per_cell :]
+    return Cell("normal", INPUTS, tuple(normal), "unused"), Cell(
+        "reduction", INPUTS, tuple(reduction), "unused"
+    )
 
 
 def _parse(text: str, settings: Settings) -> np.ndarray:

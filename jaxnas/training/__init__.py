@@ -1,7 +1,8 @@
 """Training a child network: its task, its trainer, what it costs, and the programs that do it."""
 
+from jaxnas.training.child import Carry, Fitted
 from jaxnas.training.counting import count_flops, count_params
-from jaxnas.training.trainer import RATES, Carry, Fitted, Trainer, make, options_of
+from jaxnas.training.trainer import RATES, Trainer, make, options_of
 
 __all__ = [
     "RATES", "Carry", "Fitted", "Trainer", "count_flops", "count_params", "make", "options_of",

@@ -111,7 +111,7 @@ def test_one_architecture_twice_with_one_key(subject):
 
 def test_jittable_evaluators_run_under_vmap_and_debug_nans(subject):
     if not subject.evaluator.jittable:
-        assert subject.evaluator.weights is not None or subject.name != "trained"
+        assert subject.evaluator.child is not None or subject.name != "trained"
         return
     many = jax.jit(jax.vmap(lambda keys, arch: subject.evaluator.evaluate(keys, subject.state, arch)[1]))
     keys, arch = subject.keys.reshape(2, 3), subject.arch.reshape(2, 3, -1)

@@ -99,7 +99,7 @@ def test_many_searches_run_under_one_vmap(compiled):
 
 
 def by_call():
-    """On the host; the measure is the number of the call, the weights are the lane's architecture."""
+    """The measure is the number of the call; a child's parameters are its key and its architecture."""
     calls = []
 
     def evaluate(keys, state, arch):
@@ -107,27 +107,35 @@ def by_call():
         number = np.full(len(arch), len(calls), np.float32)
         return state, {"accuracy": number, "status": np.zeros(len(arch), np.int32)}
 
-    return Evaluator(lambda key: (), evaluate, lambda state, lane: calls[-1][lane], ("accuracy",), False)
+    def child(key, state, arch):
+        return {"key": jax.random.key_data(key), "arch": np.asarray(arch)}, None
+
+    return Evaluator(lambda key: (), evaluate, ("accuracy",), jittable=False, child=child)
 
 
-def test_weights_are_those_of_the_child():
+def test_a_child_is_that_of_the_trial_that_was_measured():
     it = reuse(by_call(), SPACE)
-    keys, state = jax.random.split(jax.random.key(0), 4), it.init(jax.random.key(0))
+    keys, state = jax.random.split(jax.random.key(0), 8), it.init(jax.random.key(0))
     first = jnp.array([[0, 0, 0], [1, 0, 0], [0, 0, 0], [2, 0, 0]])
-    state, measures = it.evaluate(keys, state, first)
+    state, measures = it.evaluate(keys[:4], state, first)
     assert measures["reused"].tolist() == [0, 0, 1, 0]
-    found = [it.weights(state, lane) for lane in range(4)]
-    assert found[2] is None
-    for lane in (0, 1, 3):
-        np.testing.assert_array_equal(found[lane], first[lane])
     again = jnp.array([[1, 0, 0], [2, 0, 0], [3, 0, 0], [0, 0, 0]])
-    state, measures = it.evaluate(keys, state, again)
+    state, measures = it.evaluate(keys[4:], state, again)
     assert measures["accuracy"].tolist() == [1, 1, 2, 1]
-    assert [it.weights(state, lane) is None for lane in range(4)] == [True, True, False, True]
-    np.testing.assert_array_equal(it.weights(state, 2), [3, 0, 0])
-    state, measures = it.evaluate(keys, state, again)  # nothing new: nothing is called
+    trained_with = (0, 1, 0, 3, 1, 3, 6, 0)  # of every trial
+    for trial, arch in enumerate([*first, *again]):
+        params, outputs = it.child(keys[trial], state, arch)
+        np.testing.assert_array_equal(params["arch"], arch)
+        np.testing.assert_array_equal(params["key"], jax.random.key_data(keys[trained_with[trial]]))
+        assert outputs is None
+    state, measures = it.evaluate(keys[4:], state, again)  # nothing new: nothing is called
     assert measures["accuracy"].tolist() == [1, 1, 2, 1]
-    assert it.weights(state, 2) is None
+
+
+def test_without_children_no_keys_are_kept():
+    it = reuse(evaluators.mock(SPACE), SPACE)
+    assert it.child is None
+    assert it.init(jax.random.key(0)).results.values.key is None
 
 
 def test_the_oldest_results_are_forgotten():

@@ -45,7 +45,20 @@ def results(evaluator, index=range(5)):
     _, measures = evaluator.evaluate(KEYS[index], STATE, ARCH[index])
     back = np.argsort(index)
     steady = {n: x[back] for n, x in measures.items() if n not in COSTS}
-    return steady, [evaluator.weights(STATE, lane) for lane in back]
+    params = [
+        params_of(evaluator, KEYS[i], ARCH[i]) if measures["status"][lane] == OK else None
+        for lane, i in enumerate(index)
+    ]
+    return steady, [params[lane] for lane in back]
+
+
+def params_of(evaluator, key, arch, state=STATE):
+    """The parameters of a child that succeeded, which is not trained again if it is of the last round."""
+    before = evaluator.stats()["children"]
+    params, outputs = evaluator.child(key, state, arch)
+    assert evaluator.stats()["children"] == before
+    assert outputs.shape[0] > 0
+    return params
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +101,6 @@ def test_alone_in_a_second_round(together):
         alone, (found,) = results(evaluator, [i])
         assert_identical(alone, {n: x[[i]] for n, x in measures.items()})
         assert_identical(found, weights[i])
-    assert evaluator.weights(STATE, 1) is None
     after = evaluator.stats()
     assert after["programs"] <= 2 * jax.local_device_count()  # structures × devices, in groups of one
     assert after["children"] == before["children"] + 2
@@ -231,8 +243,10 @@ def test_repeats():
     again = [results(make(), [0])]
     for repeat in (1, 2):
         evaluator = make()
-        _, measures = evaluator.evaluate(jax.random.fold_in(KEYS[0], repeat)[None], STATE, ARCH[:1])
-        again.append(({n: x for n, x in measures.items() if n not in COSTS}, [evaluator.weights(STATE, 0)]))
+        key = jax.random.fold_in(KEYS[0], repeat)
+        _, measures = evaluator.evaluate(key[None], STATE, ARCH[:1])
+        steady = {n: x for n, x in measures.items() if n not in COSTS}
+        again.append((steady, [params_of(evaluator, key, ARCH[0])]))
     for name in ("accuracy", "loss", "auc"):
         values = [float(measures[name][0]) for measures, _ in again]
         assert float(found[name][0]) == pytest.approx(np.mean(values), rel=1e-5)
@@ -321,9 +335,26 @@ def test_the_test_split_is_never_read(together):
 def test_other_keys_and_other_roots_train_another_child(together):
     evaluator, _, weights = together
     evaluator.evaluate(KEYS[1:2], STATE, ARCH[:1])
-    assert differs(evaluator.weights(STATE, 0), weights[0])
-    evaluator.evaluate(KEYS[:1], {"root": jax.random.key(7)}, ARCH[:1])
-    assert differs(evaluator.weights(STATE, 0), weights[0])
+    assert differs(params_of(evaluator, KEYS[1], ARCH[0]), weights[0])
+    other = {"root": jax.random.key(7)}
+    evaluator.evaluate(KEYS[:1], other, ARCH[:1])
+    assert differs(params_of(evaluator, KEYS[0], ARCH[0], other), weights[0])
+
+
+def test_a_child_of_an_earlier_round_is_trained_again_to_the_bit(together):
+    evaluator, _, weights = together
+    evaluator.evaluate(KEYS[2:3], STATE, ARCH[2:3])
+    before = evaluator.stats()["children"]
+    params, outputs = evaluator.child(KEYS[1], STATE, ARCH[1])
+    assert evaluator.stats()["children"] == before + 1
+    assert_identical(params, weights[1])
+    assert outputs.shape == (len(DATA.validation.labels), 3)
+    params_of(evaluator, KEYS[2], ARCH[2])  # the last round's children are still there
+
+
+def test_a_child_that_fails_is_none():
+    evaluator = make(optimizer="sgd", learning_rate=1e30)
+    assert evaluator.child(KEYS[0], STATE, ARCH[0]) is None
 
 
 def other_task(task, weights=None):
@@ -379,7 +410,7 @@ def test_class_weights_change_the_training():
     for w in weights:
         evaluator = make(networks.blocks(SPACE, (8, 8, 1), 2), other_task("multiclass", w), optimizer="sgd")
         evaluator.evaluate(KEYS[:1], STATE, ARCH[:1])
-        found.append(evaluator.weights(STATE, 0))
+        found.append(params_of(evaluator, KEYS[0], ARCH[0]))
     assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
     assert differs(
         jax.tree.map(lambda x: np.round(x, 4), found[1]), jax.tree.map(lambda x: np.round(x, 4), found[2])
@@ -414,7 +445,7 @@ def test_against_a_plain_loop():
             )
             updates, state = tx.update(g, state, params)
             params, step = optax.apply_updates(params, updates), step + 1
-    assert_close(evaluator.weights(STATE, 0), params, rtol=1e-4, atol=1e-6)
+    assert_close(params_of(evaluator, KEYS[1], ARCH[1]), params, rtol=1e-4, atol=1e-6)
     outputs = NETWORK.apply(params, structure, knobs, normalized(DATA.validation.inputs), None)
     expected = MULTICLASS.measures(np.asarray(outputs), DATA.validation.labels)
     for name, value in expected.items():
@@ -490,7 +521,7 @@ def digest():
     archs = np.array([[0, 0, 0], [1, 0, 0], [0, 0, 0]], np.int32)
     _, measures = evaluator.evaluate(KEYS[:3], STATE, archs)
     steady = {name: x for name, x in measures.items() if name not in COSTS}
-    leaves = jax.tree.leaves([steady, *(evaluator.weights(STATE, lane) for lane in range(3))])
+    leaves = jax.tree.leaves([steady, *map(functools.partial(params_of, evaluator), KEYS[:3], archs)])
     return hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in leaves)).hexdigest()
 
 

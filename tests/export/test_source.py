@@ -1,5 +1,7 @@
 """`model.py`, run as the file that it is, gives the logits of the network that it was made from."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +9,11 @@ import pytest
 
 from jaxnas import networks, spaces, training
 from jaxnas.export import source
-from jaxnas.networks.cnn import Structure as CnnStructure
+from jaxnas.networks.layers import Structure as LayersStructure
 from jaxnas.networks.nasnet import Structure
 from jaxnas.runs import checkpoint
-from jaxnas.spaces.cnn import Layer
-from jaxnas.spaces.nasnet import COMBINE, OPERATIONS, Block
+from jaxnas.spaces.layers import Block, Conv
+from jaxnas.spaces.nasnet import COMBINE, OPERATIONS
 from tests.helpers import SPACES, dataset, quick_jit, random_archs
 from tests.spaces.test_cnn import EVERYTHING
 
@@ -158,7 +160,8 @@ def test_files_of_large_cells_are_short():
     rng = np.random.default_rng(0)
 
     def block(b, operations, combine):
-        return Block(*rng.integers(b + 2, size=2).tolist(), *rng.choice(operations, 2).tolist(), combine)
+        inputs, names = rng.integers(b + 2, size=2).tolist(), rng.choice(operations, 2).tolist()
+        return Block(tuple(inputs), tuple(names), combine)
 
     def structure(operations, combine):
         cells = [[block(b, operations, str(rng.choice(combine))) for b in range(5)] for _ in range(2)]
@@ -171,6 +174,6 @@ def test_files_of_large_cells_are_short():
 
 def test_the_file_of_a_large_cnn_is_short():
     """Six layers, the default's most, with all that a layer can have."""
-    layers = [Layer("C", 64, 3, 1, "same", "silu", "batch", attention) for attention in ("se", "self") * 3]
-    layers = [layer._replace(skip=int(i > 0), width=32 + i) for i, layer in enumerate(layers)]
-    assert 60 < lines_of(CnnStructure((32, 32, 3), tuple(layers), 10)) < LINES
+    layers = [Conv(64, 3, 1, "same", "silu", "batch", attention) for attention in ("se", "self") * 3]
+    layers = [dataclasses.replace(layer, skip=int(i > 0), filters=32 + i) for i, layer in enumerate(layers)]
+    assert 60 < lines_of(LayersStructure((32, 32, 3), tuple(layers), 10)) < LINES

@@ -9,23 +9,30 @@ import pytest
 
 from jaxnas.errors import InputError
 from jaxnas.networks import chain
-from jaxnas.networks.chain import ChainStructure, Layer
+from jaxnas.networks.chain import ChainStructure
+from jaxnas.spaces.layers import Conv, Dense, GlobalPool, Pool, Softmax
 from jaxnas.training.task import MULTICLASS
 from tests.helpers import assert_close
 
 C53, C12, P22, P32, P53, GAP, FC = (
-    Layer("conv", 5, 3), Layer("conv", 2, 1), Layer("pool", 0, 2, 2), Layer("pool", 0, 3, 2),
-    Layer("pool", 0, 5, 3), Layer("global_pool"), Layer("dense", 7),
+    Conv(5, 3), Conv(2, 1), Pool(2, 2), Pool(3, 2),
+    Pool(5, 3), GlobalPool(), Dense(7),
 )  # fmt: skip
-STRIDED = Layer("conv", 4, 3, 2)
+VALID = Conv(5, 3, padding="valid")
+LINEAR = Conv(5, 3, padding="valid", activation="none")
+STRIDED = Conv(4, 3, 2, "valid", "none")
 STRUCTURES = {
-    "pools": ChainStructure((12, 11, 3), (C53, P22, C53, P32, FC, Layer("dense", 3)), 4),
+    "pools": ChainStructure((12, 11, 3), (C53, P22, C53, P32, FC, Dense(3)), 4),
     "no_pool_between": ChainStructure((9, 9, 2), (C53, C12, C53, P53, FC), 3, dropout=(1, 4)),
     "global_pool": ChainStructure((8, 7, 1), (P22, C53, C12, GAP), 2, initializer="xavier"),
-    "valid_linear": ChainStructure((11, 12, 2), (C53, P32, STRIDED), 3, "valid", activation="none"),
-    "first_valid": ChainStructure((10, 9, 1), (C53, C53, P53, FC), 3, "first_valid", "same"),
+    "valid_linear": ChainStructure((11, 12, 2), (LINEAR, P32, STRIDED), 3),
+    "first_valid": ChainStructure((10, 9, 1), (VALID, C53, Pool(5, 3, "same"), FC), 3),
     "dropout_before_pool": ChainStructure((6, 6, 2), (C53, P22, GAP), 3, dropout=(0, 1)),
 }
+
+
+def shapes(structure):
+    return chain.shapes(structure.image_shape, structure.layers)
 
 
 def count(structure):
@@ -36,17 +43,17 @@ def count(structure):
 def test_shapes_and_sizes_by_hand():
     s = STRUCTURES["pools"]
     assert hash(s) == hash(ChainStructure(*s))
-    assert chain.shapes(s) == ((12, 11, 5), (6, 5, 5), (6, 5, 5), (2, 2, 5), (7,), (3,))
+    assert shapes(s) == ((12, 11, 5), (6, 5, 5), (6, 5, 5), (2, 2, 5), (7,), (3,))
     assert count(s) == {
         "conv_1": 3 * 3 * 3 * 5 + 5, "conv_3": 3 * 3 * 5 * 5 + 5,
         "dense_5": 2 * 2 * 5 * 7 + 7, "dense_6": 7 * 3 + 3, "head": 3 * 4 + 4,
     }  # fmt: skip
-    assert chain.shapes(STRUCTURES["global_pool"]) == ((4, 3, 1), (4, 3, 5), (4, 3, 2), (2,))
+    assert shapes(STRUCTURES["global_pool"]) == ((4, 3, 1), (4, 3, 5), (4, 3, 2), (2,))
     assert count(STRUCTURES["global_pool"]) == {"conv_2": 50, "conv_3": 12, "head": 6}
-    assert chain.shapes(STRUCTURES["valid_linear"]) == ((9, 10, 5), (4, 4, 5), (1, 1, 4))
-    assert chain.shapes(STRUCTURES["first_valid"]) == ((8, 7, 5), (8, 7, 5), (3, 3, 5), (7,))
+    assert shapes(STRUCTURES["valid_linear"]) == ((9, 10, 5), (4, 4, 5), (1, 1, 4))
+    assert shapes(STRUCTURES["first_valid"]) == ((8, 7, 5), (8, 7, 5), (3, 3, 5), (7,))
     # MetaQNN's ⌈(n − k + 1)/s⌉
-    sides = [chain.shapes(ChainStructure((n, n, 1), (p,), 2))[0][0] for p in (P22, P32, P53) for n in (5, 8)]
+    sides = [chain.shapes((n, n, 1), (p,))[0][0] for p in (P22, P32, P53) for n in (5, 8)]
     assert sides == [2, 4, 2, 3, 1, 2]
 
 
@@ -56,36 +63,34 @@ def test_shapes_and_sizes_by_hand():
         ((P22, P22, P22), r"layer 3 \(pool\): its window of 2 × 2 does not fit into 1 × 1"),
         ((FC, C53), r"layer 2 \(conv\): what comes before it is flat"),
         ((GAP, GAP), r"layer 2 \(global_pool\): what comes before it is flat"),
-        ((C53, C53, C53), r"layer 3 \(conv\): its window of 3 × 3 does not fit into 1 × 1"),
-        ((Layer("convolution", 3, 3),), r"layer 1 \(convolution\): unknown kind"),
+        ((VALID, VALID, VALID), r"layer 3 \(conv\): its window of 3 × 3 does not fit into 1 × 1"),
+        ((Softmax(),), r"layer 1 \(Softmax\(\)\): no layer of a chain; it takes Conv"),
+        ((C53, Conv(5, 3, skip=3)), "layer 2 .*skip 3 leads to no layer"),
+        ((P22, Conv(5, 3, skip=2)), "layer 2 .*skip 2 leads to no layer of its height and width"),
     ],
 )
 def test_what_does_not_fit(layers, message):
     with pytest.raises(InputError, match=message):
-        chain.shapes(ChainStructure((5, 5, 1), layers, 2, padding="valid"))
+        chain.shapes((5, 5, 1), layers)
 
 
 def reference(params, s, x):
     """The same network in XLA's and flax's own layers, without dropout."""
-    convs = 0
     for i, layer in enumerate(s.layers):
-        p = params.get(f"{layer.kind}_{i + 1}")
-        if layer.kind == "conv":
-            valid = s.padding == "valid" or (s.padding == "first_valid" and convs == 0)
-            convs += 1
+        p = params.get(chain.name_of(layer, i))
+        if isinstance(layer, Conv):
             stride, side = (layer.stride,) * 2, (layer.kernel,) * 2
-            x = nn.Conv(layer.width, side, stride, "VALID" if valid else "SAME").apply({"params": p}, x)
-            x = nn.relu(x) if s.activation == "relu" else x
-        elif layer.kind == "pool":
-            padding = "VALID" if s.pool_padding == "ceil" else "SAME"
-            x = nn.max_pool(x, (layer.kernel,) * 2, (layer.stride,) * 2, padding)
-        elif layer.kind == "global_pool":
+            x = nn.Conv(layer.filters, side, stride, layer.padding.upper()).apply({"params": p}, x)
+            x = nn.relu(x) if layer.activation == "relu" else x
+        elif isinstance(layer, Pool):
+            x = nn.max_pool(x, (layer.kernel,) * 2, (layer.stride,) * 2, layer.padding.upper())
+        elif isinstance(layer, GlobalPool):
             x = x.mean((1, 2))
         else:
-            x = nn.Dense(layer.width).apply({"params": p}, x.reshape(len(x), -1))
-            x = nn.relu(x) if s.activation == "relu" else x
+            x = nn.Dense(layer.units).apply({"params": p}, x.reshape(len(x), -1))
+            x = nn.relu(x) if layer.activation == "relu" else x
         if x.ndim in (2, 4):
-            assert x.shape[1:] == chain.shapes(s)[i]
+            assert x.shape[1:] == shapes(s)[i]
     return nn.Dense(s.num_outputs).apply({"params": params["head"]}, x.reshape(len(x), -1))
 
 
@@ -153,7 +158,7 @@ def test_dropout_is_where_it_is_asked_for():
 
 
 def test_the_initializers():
-    s = ChainStructure((8, 8, 4), (Layer("conv", 32, 3), Layer("dense", 100)), 2, initializer="xavier")
+    s = ChainStructure((8, 8, 4), (Conv(32, 3), Dense(100)), 2, initializer="xavier")
     params = chain.init(jax.random.key(0), s)
     for layer, limit in (("conv_1", (6 / (9 * 4 + 9 * 32)) ** 0.5), ("dense_2", (6 / (2048 + 100)) ** 0.5)):
         kernel = np.asarray(params[layer]["kernel"])
@@ -165,8 +170,8 @@ def test_the_initializers():
     assert fan_in["conv_1"]["bias"].any()
 
 
-WIDTHS = {"conv": [2, 5, 6], "dense": [3, 7, 9]}
-NARROW = ChainStructure((7, 6, 2), (C53, P32, C12, FC, Layer("dense", 3)), 3, dropout=(0, 3))
+WIDTHS = {Conv: [2, 5, 6], Dense: [3, 7, 9]}
+NARROW = ChainStructure((7, 6, 2), (C53, P32, C12, FC, Dense(3)), 3, dropout=(0, 3))
 
 
 @pytest.mark.parametrize("initializer", ["fan_in", "xavier"])
@@ -174,7 +179,7 @@ def test_a_padded_child_is_the_child(initializer):
     """In a wider program: the same weights, outputs, dropout and 20 steps of training, to rounding."""
     s = NARROW._replace(initializer=initializer)
     *_, wide = chain.widen(s, WIDTHS)
-    assert [layer.width for layer in wide.layers] == [6, 0, 6, 9, 9]
+    assert [chain.width(layer) for layer in wide.layers] == [6, 0, 6, 9, 9]
     knobs = {"dropout": jnp.array([0.2, 0.4])}
     padded_knobs = jax.tree.map(jnp.asarray, chain.pad(s, knobs))
     images = jax.random.normal(jax.random.key(0), (20, 8, 7, 6, 2))
@@ -211,10 +216,10 @@ def test_a_padded_child_is_the_child(initializer):
 
 
 def test_widths_are_padded_in_groups():
-    layers = (*(Layer("conv", w, 3) for w in (16, 32, 64, 128, 20)), Layer("dense", 10), GAP)
-    choices = {"conv": [16, 32, 64, 128], "dense": [10, 50, 90]}
+    layers = (*(Conv(w, 3) for w in (16, 32, 64, 128, 20)), Dense(10), GAP)
+    choices = {Conv: [16, 32, 64, 128], Dense: [10, 50, 90]}
     found = [
-        [layer.width for layer in s.layers]
+        [chain.width(layer) for layer in s.layers]
         for s in chain.widen(ChainStructure((9, 9, 1), layers, 2), choices)
     ]
     assert found == [[32, 32, 128, 128, 20, 10, 0], [128, 128, 128, 128, 20, 90, 0]]

@@ -10,7 +10,7 @@ import pytest
 from jaxnas import evaluators, networks, spaces, training
 from jaxnas.errors import InputError
 from jaxnas.networks import chain
-from jaxnas.networks.chain import Layer
+from jaxnas.spaces.layers import Conv, Dense, Pool
 from jaxnas.types import OK
 from tests.helpers import dataset, random_archs
 
@@ -105,11 +105,13 @@ def predicted(text, case):
 def params_of(structure):
     """Without tracing: from the shapes after each layer."""
     total, shape = 0, structure.image_shape
-    for layer, after in zip(structure.layers, chain.shapes(structure), strict=True):
-        if layer.kind == "conv":
-            total += layer.kernel**2 * shape[-1] * layer.width + layer.width
-        elif layer.kind == "dense":
-            total += int(np.prod(shape)) * layer.width + layer.width
+    for layer, after in zip(
+        structure.layers, chain.shapes(structure.image_shape, structure.layers), strict=True
+    ):
+        if isinstance(layer, Conv):
+            total += layer.kernel**2 * shape[-1] * layer.filters + layer.filters
+        elif isinstance(layer, Dense):
+            total += int(np.prod(shape)) * layer.units + layer.units
         shape = after
     return total + int(np.prod(shape)) * structure.num_outputs + structure.num_outputs
 
@@ -162,9 +164,9 @@ def test_the_networks_of_mnist_and_of_mini_metaqnn():
     np.testing.assert_array_equal(knobs["dropout"], np.float32([0.5, 0.5]))
     space, network = make("cifar5")
     structure, knobs = network.plan(space.parse("C(10,3,1) - P(5,3) - FC(64) - SM()"))
-    assert structure.layers == (Layer("conv", 10, 3, 1), Layer("pool", 0, 5, 3), Layer("dense", 64))
+    assert structure.layers == (Conv(10, 3, padding="valid"), Pool(5, 3), Dense(64))
     assert (structure.padding, structure.activation, structure.dropout) == ("valid", "relu", ())
-    assert chain.shapes(structure) == ((30, 30, 10), (9, 9, 10), (64,))
+    assert chain.shapes(structure.image_shape, structure.layers) == ((30, 30, 10), (9, 9, 10), (64,))
     linear = networks.cnn_mdp(space, (32, 32, 3), 5, activation="none")
     assert linear.plan(space.parse("C(10,3,1) - SM()"))[0].activation == "none"
 

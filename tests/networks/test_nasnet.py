@@ -11,7 +11,8 @@ import pytest
 from jaxnas import evaluators, networks, spaces, training
 from jaxnas.errors import InputError
 from jaxnas.networks.nasnet import _Cell, _kept
-from jaxnas.spaces.nasnet import OPERATIONS, Block, read
+from jaxnas.spaces.layers import Block
+from jaxnas.spaces.nasnet import OPERATIONS
 from jaxnas.types import OK, Network
 from tests.helpers import assert_close, assert_identical, dataset, images, quick_jit, random_archs
 
@@ -33,7 +34,7 @@ def made(text=TEXT, space=SPACE, shape=(8, 8, 1), **options):
 
 def cell(text, h, before, filters=4, stride=1):
     """A cell of one or two blocks: its output and its parameters."""
-    blocks = read(SPACE.parse(f"normal: {text} reduction: {text}"), SPACE.settings)[0]
+    blocks = SPACE.layers(SPACE.parse(f"normal: {text} reduction: {text}"))[0].blocks
     module = _Cell(blocks, filters, stride, False, "gemm")
     made = quick_jit(lambda h, before: module.init_with_output(jax.random.key(0), (h, before), None))
     ((y, passed), _), variables = made(h, before)
@@ -87,7 +88,7 @@ def test_unused_hidden_states_are_the_output(text, channels):
 @pytest.mark.parametrize("n", [8, 7])
 def test_a_reduction_cell_halves_its_inputs_and_nothing_of_its_own(operation, n):
     h, before = random(2, n, n, 3), random(2, 2 * n - n % 2, 2 * n - n % 2, 5)
-    blocks = (Block(0, 1, operation, operation, "add"), Block(2, 0, operation, "identity", "cat"))
+    blocks = (Block((0, 1), (operation, operation), "add"), Block((2, 0), (operation, "identity"), "cat"))
     module = _Cell(blocks, 6, 2, False, "gemm")
     (y, _), _ = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), (h, before), None))[0]
     assert y.shape == (2, 4, 4, 12)
@@ -226,7 +227,7 @@ def test_drop_path_grows_with_the_training():
     assert not np.array_equal(at_half[0, 0], at_half[1, 0])
     # Of one block's two paths only the identity is never left out: dropping all else leaves h-1's.
     h = random(3, 4, 4, 4)
-    blocks = (Block(0, 1, "max3", "identity", "add"),)
+    blocks = (Block((0, 1), ("max3", "identity"), "add"),)
     through = quick_jit(lambda kept: _Cell(blocks, 4, 1, True, "gemm").apply({}, (h, 2 * h), kept)[0][0])
     np.testing.assert_array_equal(through(jnp.zeros((2, 3))), 2 * h)
     y = through(jnp.zeros((2, 3)).at[0, 1].set(2.0))

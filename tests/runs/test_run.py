@@ -682,6 +682,27 @@ def test_the_weights_of_the_best_child_are_its_own(searches, tmp_path):
     assert accuracy > 0.15
 
 
+def test_a_compiled_evaluator_keeps_its_best_child(tmp_path, monkeypatch):
+    """After a stride of many rounds the child is that of the best trial, not of a lane of the last round."""
+    space = spaces.blocks(num_blocks=2)
+
+    def child(key, state, arch):
+        return {"key": jax.random.key_data(key), "arch": np.asarray(arch)}, None
+
+    evaluator = evaluators.mock(space, noise=0.01)._replace(child=child)
+    search = loop.make(space, controllers.random(space, batch_size=4), evaluator, rewards.accuracy)
+    monkeypatch.setattr(ledger, "is_policy_round", lambda round: round == 0)  # which would end a stride
+    rounds = []
+    execute(tmp_path / "a", search, 40, watch=lambda now: rounds.append(now.round))
+    assert rounds == [10]
+    about = assert_best(tmp_path / "a")
+    assert about["trial"] < 36  # not of the last round
+    weights = load_file(tmp_path / "a" / "best" / "weights.safetensors")
+    key = loop.key_of_trial(search.init(jax.random.key(7)), about["trial"])
+    np.testing.assert_array_equal(weights["key"], jax.random.key_data(key))
+    np.testing.assert_array_equal(weights["arch"], about["arch"])
+
+
 def test_every_trial_failed(tmp_path):
     path = tmp_path / "m.toml"
     path.write_text(

@@ -9,7 +9,7 @@ import pytest
 from jaxnas import masks
 from jaxnas.errors import InputError
 from jaxnas.spaces import cnn
-from jaxnas.spaces.cnn import Layer, read
+from jaxnas.spaces.layers import Conv, Dense, Setting, Softmax
 from tests.helpers import random_archs
 
 EVERYTHING = {
@@ -123,13 +123,14 @@ def test_the_notation():
         "C(8,3,2)+valid+gelu+batch-norm+se-attention+drop0.25 - C(4,1,1)+no-activation+skip1 - FC(16) - SM()"
     )
     assert space.describe(space.parse(text)) == text
-    of_training, layers = read(text, space.settings)
-    assert of_training == {
-        "learning_rate": 0.001, "batch_size": 8, "optimizer": "sgd", "weight_decay": 0.0001,
-    }  # fmt: skip
-    assert layers[0] == Layer("C", 8, 3, 2, "valid", "gelu", "batch", "se", 0, 0.25)
-    assert layers[1] == Layer("C", 4, 1, 1, activation="none", skip=1)
-    assert layers[2] == Layer("FC", 16)
+    assert space.layers(space.parse(text)) == (
+        *(Setting("learning_rate", 0.001), Setting("batch_size", 8)),
+        *(Setting("optimizer", "sgd"), Setting("weight_decay", 0.0001)),
+        Conv(8, 3, 2, "valid", "gelu", "batch", "se", 0, 0.25),
+        Conv(4, 1, 1, activation="none", skip=1),
+        Dense(16),
+        Softmax(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_the_notation():
     [
         ("C(16,3,1)", r"ends with 'C\(16,3,1\)'; it takes SM\(\)"),
         ("SM()", "0 layers; space cnn takes 1 to 6"),
-        ("C(16,3) - SM()", r"token 1 is 'C\(16,3\)'; it takes C\(filters,kernel,stride\)"),
+        ("C(16) - SM()", r"token 1 is 'C\(16\)'; it takes C\(filters,kernel,stride\)"),
         ("C(16,3,1)+gelu - SM()", "'gelu' is nothing that such a layer has"),
         ("C(17,3,1) - SM()", r"width 17; space cnn takes 16, 32, 64"),
         ("C(16,3,2) - SM()", "stride 2; space cnn takes 1"),

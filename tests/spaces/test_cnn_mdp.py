@@ -13,16 +13,23 @@ from jaxnas import masks
 from jaxnas.errors import InputError
 from jaxnas.spaces import cnn_mdp
 from jaxnas.spaces.cnn_mdp import seven
+from jaxnas.spaces.layers import sign
 from tests.helpers import random_archs
 
 SPACE = cnn_mdp()
+
+
+def word(layer):
+    return sign(layer) if layer else "None"
 
 
 def walk_to(space, text):
     """The walk after layers without the terminal flag."""
     walk = space.start
     for token in text.split(" - ") if text else []:
-        choice = next(i for i, c in enumerate(space.settings.choices) if str(c.layer) == token and not c.ends)
+        choice = next(
+            i for i, c in enumerate(space.settings.choices) if word(c.layer) == token and not c.ends
+        )
         assert bool(space.mask(walk)[choice]), token
         walk = space.step(walk, jnp.int32(choice))
     return walk
@@ -32,7 +39,7 @@ def legal(space, text):
     """{(layer, terminal flag)} after some layers."""
     mask = np.asarray(space.mask(walk_to(space, text)))
     return {
-        (str(space.settings.choices[i].layer), space.settings.choices[i].ends) for i in np.flatnonzero(mask)
+        (word(space.settings.choices[i].layer), space.settings.choices[i].ends) for i in np.flatnonzero(mask)
     }
 
 
@@ -43,7 +50,7 @@ def kinds(choices, ends=None):
 def test_choices_are_those_of_the_source():
     convolutions = {f"C({f},{k},1)" for f in (10, 20, 32, 64) for k in (1, 3, 5)}
     others = {"P(5,3)", "P(3,2)", "P(2,2)", "FC(512)", "FC(256)", "FC(128)", "FC(64)"}
-    found = [(str(c.layer), c.ends) for c in SPACE.settings.choices[1:]]
+    found = [(word(c.layer), c.ends) for c in SPACE.settings.choices[1:]]
     assert sorted(found) == sorted(itertools.product(convolutions | others, (False, True)))
     assert SPACE.num_choices == 1 + 38
     assert SPACE.settings.choices[0].layer is None  # padding has no other meaning
@@ -208,7 +215,7 @@ def test_masks_by_hand():
 def test_states_by_hand():
     state = seven(SPACE).state
     assert state(0, 0).tolist() == [0, 0, 0, 0, 0, 1, 0]
-    choices = [(str(c.layer), c.ends) for c in SPACE.settings.choices]
+    choices = [(word(c.layer), c.ends) for c in SPACE.settings.choices]
     assert state(choices.index(("C(20,5,1)", False)), 1).tolist() == [0, 1, 2, 3, 0, 0, 0]
     assert state(choices.index(("P(3,2)", False)), 2).tolist() == [1, 2, 0, 0, 0, 0, 2]
     assert state(choices.index(("FC(64)", True)), 8).tolist() == [2, 8, 0, 0, 4, 0, 0]
@@ -251,10 +258,10 @@ def test_actions_against_the_mask_are_no_choice():
     face = seven(SPACE)
     legal = np.asarray(SPACE.mask(SPACE.start))
     choices = SPACE.settings.choices
-    assert str(choices[face.choice(legal, 0, [0, 1, 4, 2, 3, 0, 2])].layer) == "C(64,3,1)"  # units ignored
+    assert word(choices[face.choice(legal, 0, [0, 1, 4, 2, 3, 0, 2])].layer) == "C(64,3,1)"  # units ignored
     assert face.choice(legal, 0, [0, 2, 4, 2, 0, 0, 0]) is None  # another depth
     assert face.choice(legal, 0, [1, 1, 0, 0, 0, 0, 1]) is None  # pooling first
     assert face.choice(legal, 0, [0, 1, 0, 2, 0, 0, 0]) is None  # a convolution without filters
     after = np.asarray(SPACE.mask(walk_to(SPACE, "C(64,3,1)")))
     taken = choices[face.choice(after, 1, [2, 2, 0, 0, 4, 0, 0])]
-    assert (str(taken.layer), taken.ends) == ("FC(64)", True)  # nothing could follow: the network ends
+    assert (word(taken.layer), taken.ends) == ("FC(64)", True)  # nothing could follow: the network ends

@@ -8,7 +8,8 @@ import pytest
 from jaxnas import masks
 from jaxnas.errors import InputError
 from jaxnas.spaces import nasnet
-from jaxnas.spaces.nasnet import OPERATIONS, Block, read
+from jaxnas.spaces.layers import Block
+from jaxnas.spaces.nasnet import OPERATIONS
 from tests.helpers import random_archs
 
 SPACE = nasnet()
@@ -64,9 +65,17 @@ def test_sizes_by_hand():
 
 
 def test_blocks_are_read_in_order():
-    normal, reduction = read(TWO.parse(TEXT), TWO.settings)
-    assert normal == (Block(0, 1, "sep5", "conv1x3", "add"), Block(2, 0, "max3", "identity", "cat"))
-    assert reduction == (Block(1, 1, "avg3", "sep7", "add"), Block(2, 1, "dil3", "conv1", "add"))
+    normal, reduction = TWO.layers(TWO.parse(TEXT))
+    assert (normal.name, normal.inputs, normal.output) == ("normal", ("h", "h-1"), "unused")
+    assert normal.blocks == (
+        Block((0, 1), ("sep5", "conv1x3"), "add"),
+        Block((2, 0), ("max3", "identity"), "cat"),
+    )
+    assert reduction.name == "reduction"
+    assert reduction.blocks == (
+        Block((1, 1), ("avg3", "sep7"), "add"),
+        Block((2, 1), ("dil3", "conv1"), "add"),
+    )
     decoded = TWO.decode(TWO.parse(TEXT))
     assert decoded["normal_1_input_2"] == "h-1"
     assert decoded["normal_2_input_1"] == "b1"

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas.networks import layers
+from jaxnas.networks import modules
 from jaxnas.networks.ops.pooling import Pool
 
 ROOT = jax.random.key(0)
@@ -22,13 +22,13 @@ def keys(n):
 def test_the_layers_are_those_of_flax(lowering):
     """The same parameters in flax's own convolution and dense layers give the same outputs."""
     x = jax.random.normal(ROOT, (2, 8, 8, 3))
-    block = layers.Conv(4, 3, lowering, pool=Pool())
+    block = modules.Conv(4, 3, lowering, pool=Pool())
     variables = block.init(jax.random.key(1), x)
     conv = nn.Conv(4, (3, 3)).apply(variables, x)
     with jax.numpy_rank_promotion("allow"):
         expected = nn.max_pool(nn.relu(conv), (2, 2), (2, 2))
     np.testing.assert_allclose(block.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
-    dense, y = layers.Dense(5), jax.random.normal(ROOT, (3, 7))
+    dense, y = modules.Dense(5), jax.random.normal(ROOT, (3, 7))
     variables = dense.init(jax.random.key(2), y)
     np.testing.assert_allclose(
         dense.apply(variables, y), nn.Dense(5).apply(variables, y), rtol=1e-4, atol=1e-6
@@ -36,40 +36,40 @@ def test_the_layers_are_those_of_flax(lowering):
 
 
 def test_initial_weights():
-    w = np.asarray(layers.fan_in_uniform(ROOT, (100, 200), 25))
+    w = np.asarray(modules.fan_in_uniform(ROOT, (100, 200), 25))
     assert np.abs(w).max() <= 0.2
     np.testing.assert_allclose(w.mean(), 0, atol=5 * 0.2 / np.sqrt(3 * w.size))
     np.testing.assert_allclose(w.std(), 0.2 / np.sqrt(3), rtol=0.02)
     assert len(np.unique(w)) > 19_000
-    assert (np.asarray(layers.fan_in_uniform(jax.random.key(1), (100, 200), 25)) != w).mean() > 0.99
+    assert (np.asarray(modules.fan_in_uniform(jax.random.key(1), (100, 200), 25)) != w).mean() > 0.99
 
 
 def test_dropout_keeps_the_expectation():
     x = jnp.full((200, 500), 2.0)
     for rate in (0.1, 0.25, 0.5, 0.9):
-        y = np.asarray(layers.dropout(x, jnp.float32(rate), ROOT))
+        y = np.asarray(modules.dropout(x, jnp.float32(rate), ROOT))
         kept = (y != 0).mean()
         assert abs(kept - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / x.size)
         np.testing.assert_allclose(y[y != 0], 2 / (1 - rate), rtol=1e-6)
         np.testing.assert_allclose(y.mean(), 2, rtol=5 * np.sqrt(rate / (1 - rate) / x.size))
-    np.testing.assert_array_equal(layers.dropout(x, jnp.float32(0.0), ROOT), x)
-    assert layers.dropout(x, jnp.float32(0.5), None) is x
+    np.testing.assert_array_equal(modules.dropout(x, jnp.float32(0.0), ROOT), x)
+    assert modules.dropout(x, jnp.float32(0.5), None) is x
 
 
 def test_the_gradient_of_dropout_is_its_mask():
     x = jax.random.normal(ROOT, (8, 9)) + 3
-    gradient = jax.grad(lambda x: layers.dropout(x, jnp.float32(0.5), ROOT).sum())(x)
+    gradient = jax.grad(lambda x: modules.dropout(x, jnp.float32(0.5), ROOT).sum())(x)
     np.testing.assert_array_equal(
-        gradient, jnp.where(layers.dropout(x, jnp.float32(0.5), ROOT) == 0, 0.0, 2.0)
+        gradient, jnp.where(modules.dropout(x, jnp.float32(0.5), ROOT) == 0, 0.0, 2.0)
     )
 
 
 def test_dropout_is_the_same_under_vmap_map_and_scan():
     x, rates, many = jnp.ones((3, 16, 16)), jnp.array([0.1, 0.5, 0.9]), jnp.stack(keys(3))
-    one = jnp.stack([layers.dropout(x[i], rates[i], many[i]) for i in range(3)])
-    np.testing.assert_array_equal(jax.vmap(layers.dropout)(x, rates, many), one)
-    np.testing.assert_array_equal(jax.lax.map(lambda a: layers.dropout(*a), (x, rates, many)), one)
-    scanned = jax.lax.scan(lambda _, a: (None, layers.dropout(*a)), None, (x, rates, many))[1]
+    one = jnp.stack([modules.dropout(x[i], rates[i], many[i]) for i in range(3)])
+    np.testing.assert_array_equal(jax.vmap(modules.dropout)(x, rates, many), one)
+    np.testing.assert_array_equal(jax.lax.map(lambda a: modules.dropout(*a), (x, rates, many)), one)
+    scanned = jax.lax.scan(lambda _, a: (None, modules.dropout(*a)), None, (x, rates, many))[1]
     np.testing.assert_array_equal(scanned, one)
 
 
@@ -116,7 +116,7 @@ def statistics(bits):
 
 
 def test_the_hash_looks_random():
-    bits = np.stack([np.asarray(layers.hash_bits(key, SHAPE)) for key in keys(8)])
+    bits = np.stack([np.asarray(modules.hash_bits(key, SHAPE)) for key in keys(8)])
     assert bits.dtype == np.uint32
     worst = statistics(bits)
     assert {name: z for name, z in worst.items() if z > 5} == {}
@@ -128,7 +128,7 @@ def test_the_hashes_of_neighbouring_steps_look_random():
     folded = [
         jax.random.fold_in(jax.random.fold_in(child, step), layer) for step in range(4) for layer in range(2)
     ]
-    worst = statistics(np.stack([np.asarray(layers.hash_bits(key, SHAPE)) for key in folded]))
+    worst = statistics(np.stack([np.asarray(modules.hash_bits(key, SHAPE)) for key in folded]))
     assert {name: z for name, z in worst.items() if z > 5} == {}
 
 
@@ -149,6 +149,6 @@ def test_the_statistics_catch_a_weak_hash(weak):
 
 
 def test_different_keys_give_different_bits():
-    bits = np.stack([np.asarray(layers.hash_bits(key, (64, 64))) for key in keys(20)])
+    bits = np.stack([np.asarray(modules.hash_bits(key, (64, 64))) for key in keys(20)])
     assert len(np.unique(bits.reshape(20, -1), axis=0)) == 20
     assert len(np.unique(bits)) > 0.9999 * bits.size
