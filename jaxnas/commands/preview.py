@@ -29,14 +29,14 @@ def show(settings: Any) -> None:
     ):
         size = f"  {int(params):,} parameters" if np.isfinite(params) else ""
         console.print(f"  {space.describe(arch)}{size}")
-    compile_seconds = probe.stats()["compile_seconds"] if probe.stats else 0.0
+    compile_seconds = probe.stats().get("compile_seconds", 0.0)
     began = time.perf_counter()
     search.preview(state, sampled)
     each = (time.perf_counter() - began) / sampled * steps
     trials = settings.search.budget * settings.search.seeds * (2 if settings.search.twin else 1)
     if parts.dataset is not None:
         megabytes = sum(s.inputs.nbytes for s in (parts.dataset.train, parts.dataset.validation)) / 2**20
-        peak = (probe.stats()["peak_bytes"] if probe.stats else 0) / 2**20
+        peak = max(record.measures.get("peak_bytes", [0])) / 2**20
         console.print(f"memory: {megabytes:.0f} MB of images, about {peak:.0f} MB a program")
     console.print(
         f"time: about {clock(trials * each)} of training for {trials} trials"

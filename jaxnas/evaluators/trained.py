@@ -115,6 +115,7 @@ def trained(
 
     trainer_of(())  # an InputError comes now
     pool = programs.Programs(mapped=mapped, workers=workers, memory_fraction=memory_fraction, level=xla_level)
+    pool.count(evaluate_seconds=0.0, children=0)
     largest = group_size or (1 if on_cpu else 1024)
     resident = resident_mb * 2**20 or programs.device_bytes() // 2
     streamed = train.inputs.nbytes > resident
@@ -166,7 +167,7 @@ def trained(
             each = jax.device_put(each, place.each)
             function = functools.partial(getattr(trainer, kind), structure)
             program = pool.get(place, (kind, *group), function, each, shared)
-            with pool.busy("training"):
+            with pool.schedule.busy("training"):
                 began = time.perf_counter()
                 result = jax.block_until_ready(program.call(each, shared))
                 seconds, peak = seconds + time.perf_counter() - began, max(peak, program.peak_bytes)
@@ -306,7 +307,7 @@ def trained(
         child=child,
         measures=names,
         jittable=False,
-        stats=lambda: dict(pool.stats),
+        stats=lambda: pool.stats,
         costs=costs,
     )
 

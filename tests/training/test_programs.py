@@ -1,8 +1,11 @@
 """What runs when: one compiler works ahead of the trainings, and nothing begins after an error."""
 
+import subprocess
+import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from jaxnas.training.programs import Programs
@@ -17,9 +20,9 @@ def make(workers: int) -> Programs:
 def job(programs, *kinds, log=None):
     def run(place):
         for kind in kinds:
-            with programs.busy(kind):
+            with programs.schedule.busy(kind):
                 if log is not None:
-                    log.append((kind, kinds, dict(programs._busy)))
+                    log.append((kind, kinds, dict(programs.schedule.running)))
                 time.sleep(UNIT)
         return kinds
 
@@ -61,7 +64,7 @@ def test_nothing_begins_after_an_error():
     programs, begun = make(2), []
 
     def fail(place):
-        with programs.busy("training"):
+        with programs.schedule.busy("training"):
             raise KeyboardInterrupt
 
     jobs = [fail, *(job(programs, "compiling", "training", log=begun) for _ in range(8))]
@@ -72,3 +75,37 @@ def test_nothing_begins_after_an_error():
         time.sleep(UNIT)
     assert len(begun) < 6  # of sixteen
     assert programs.over([job(programs, "compiling", "training")])
+
+
+def test_data_may_come_while_memory_is_counted():
+    """Another thread puts an array there while the bytes of those before are added up."""
+    programs, began, done = make(1), threading.Event(), threading.Event()
+    place = programs.places[0]
+
+    class Slow(np.ndarray):
+        @property
+        def nbytes(self):
+            began.set()
+            done.wait(5 * UNIT)  # the other thread has this long to get in between
+            return 8
+
+    def put():
+        began.wait(10)
+        programs.put(np.zeros(3), place)
+        done.set()
+
+    programs.put(np.zeros(1).view(Slow), place)
+    other = threading.Thread(target=put)
+    other.start()
+    assert programs.available_bytes() > 0
+    other.join(10)
+    assert not other.is_alive()
+
+
+def test_importing_registers_no_listener():
+    code = (
+        "from jax._src import monitoring; before = len(monitoring.get_event_listeners());"
+        "import jaxnas.training.programs, jaxnas.evaluators;"
+        "assert len(monitoring.get_event_listeners()) == before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
