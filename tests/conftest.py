@@ -31,12 +31,13 @@ TESTS = Path(__file__).parent
 FOLDERS = ("controllers", "data", "export", "log", "networks", "report", "spaces")
 FILES = (
     *(f"commands/test_{name}.py" for name in ("compare", "init", "report", "retrain", "sample", "tabulate")),
-    *(f"evaluators/test_{name}.py" for name in ("constraints", "mock", "table")),
+    *(f"evaluators/test_{name}.py" for name in ("constraints", "mock", "table", "trained")),
     *(
         f"test_{name}.py"
         for name in ("docs", "gym", "masks", "memory", "planning", "policies", "rewards", "rl")
     ),
-    *("runs/test_checkpoint.py", "runs/test_kept.py", "test_scripts.py", "training/test_task.py"),
+    *("runs/test_checkpoint.py", "runs/test_kept.py", "test_scripts.py"),
+    *("training/test_task.py", "training/test_trainer.py"),
 )
 COMPILED_QUICKLY = {path for folder in FOLDERS for path in (TESTS / folder).rglob("test_*.py")}
 COMPILED_QUICKLY |= {TESTS / name for name in FILES}

@@ -68,6 +68,7 @@ def together():
     return evaluator, *results(evaluator)
 
 
+@pytest.mark.optimized
 def test_measures(together):
     _, measures, weights = together
     assert set(measures) == {"accuracy", "auc", "loss", "constant", "epochs", "params", "flops", "status"}
@@ -81,6 +82,7 @@ def test_measures(together):
     assert len(np.unique(measures["loss"])) == len(ARCH)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("options", "index"),
     [
@@ -94,6 +96,7 @@ def test_grouping_order_and_workers_do_not_matter(together, options, index):
     assert_identical(results(make(**options), index), together[1:])
 
 
+@pytest.mark.optimized
 def test_alone_in_a_second_round(together):
     evaluator, measures, weights = together
     before = evaluator.stats()
@@ -141,6 +144,7 @@ def test_vmap_agrees_to_rounding(together):
         np.testing.assert_allclose(measures[name], expected[0][name], rtol=1e-4)
 
 
+@pytest.mark.optimized
 def test_streaming_changes_nothing(together, monkeypatch):
     monkeypatch.setattr(programs, "device_bytes", lambda: 6000)  # 3,000 for 3,840 bytes of images
     kinds = []
@@ -177,6 +181,7 @@ def limited(monkeypatch, most, message="RESOURCE_EXHAUSTED: out of memory"):
     return sizes
 
 
+@pytest.mark.optimized
 def test_a_group_too_large_is_halved(together, monkeypatch):
     sizes = limited(monkeypatch, 1)
     assert_identical(results(make(group_size=3, workers=1)), together[1:])
@@ -191,6 +196,7 @@ def test_a_child_too_large_fails_alone(monkeypatch):
     assert weights == [None] * 5
 
 
+@pytest.mark.optimized
 def test_the_memory_bounds_a_group_before_it_runs(monkeypatch):
     """By the compiler's analysis: a group that needs more is halved, a child that does is not run."""
     group = KEYS, STATE, ARCH[[0, 2, 4, 0, 2]]
@@ -244,6 +250,7 @@ def test_children_that_differ_in_width_share_a_padded_program(together):
     assert costly.stats()["programs"] == 2 * jax.local_device_count()
 
 
+@pytest.mark.optimized
 def test_repeats():
     """The mean of trainings from other keys, their spread, and the weights of the best of them."""
     found, kept = results(make(repeats=3))
@@ -294,6 +301,7 @@ def test_few_programs_are_kept(monkeypatch):
     assert evaluator.stats()["programs"] in (3, 4)
 
 
+@pytest.mark.optimized
 def test_programs_leave_room_for_other_memory_mappings(monkeypatch):
     """Past vm.max_map_count XLA loses compiled code and the process dies: one of 110 deep networks did."""
     space = blocks(filters=(1, 2, 3, 4), kernel=(3,), dropout=(0.1,))
@@ -330,6 +338,7 @@ def test_images_too_small_for_the_network():
     assert evaluator.stats()["programs"] == 0
 
 
+@pytest.mark.optimized
 def test_the_test_split_is_never_read(together):
     class Poison:
         def __getattr__(self, name):

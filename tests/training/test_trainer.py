@@ -152,6 +152,7 @@ def test_against_a_plain_loop(recipe, reference):
         assert float(fitted.best_of) == pytest.approx(max(expected.scores[-3:]))
 
 
+@pytest.mark.optimized
 def test_training_can_be_cut_anywhere():
     """By epochs into calls of `run`, and within them into calls of `advance`, to the bit."""
     trainer = make(optimizer="sgd", epochs=3, weights="best", learning_rate=0.05)
@@ -214,6 +215,7 @@ def test_predictions_of_any_number_of_images(n):
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.optimized
 def test_rates_are_knobs():
     """Other rates run in the same program, and weight decay shrinks the weights."""
     trainer = make(optimizer="adamw", epochs=1)
