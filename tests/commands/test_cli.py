@@ -485,7 +485,7 @@ def test_a_run_that_does_not_fit_its_configuration(capsys):
     path = folder / "config.toml"
     good = path.read_text()
     for old, new, match in (
-        ('name = "free_logits"', "", ()),
+        ('policy = "free_logits"', 'policy = "lstm"', 'controller.policy: "free_logits" → "lstm"'),
         ("batch_size = 4", "batch_size = 5", ["controller.batch_size", "4 → 5"]),
         ("seed = 0", "seed = 1", ["search.seed", "0 → 1"]),
         ("num_blocks = 1", "num_blocks = 2", ["space.num_blocks", "1 → 2"]),
@@ -495,8 +495,7 @@ def test_a_run_that_does_not_fit_its_configuration(capsys):
         ("[search]", "[search", ["config.toml", "not valid TOML"]),
         ("budget = 10", "budget = 4", ["search.budget", "already has 10"]),
     ):
-        if old not in good:
-            continue
+        assert old in good
         path.write_text(good.replace(old, new, 1))
         assert_refused(capsys, "resume", folder, match=match)
     path.unlink()
@@ -590,10 +589,8 @@ def wait_for_trials(folder, count, process, seconds=120):
 
 
 def assert_interrupted(process, number, folder):
-    began = time.monotonic()
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert time.monotonic() - began < 20
+    out, err = process.communicate(timeout=60)  # 128 + number: it did not go on to its end
     assert process.returncode == 128 + number, err
     assert err.splitlines()[-1] == f"interrupted, saved; go on with: jaxnas resume {folder}"
     assert "Traceback" not in err

@@ -183,6 +183,7 @@ def done(tmp_path_factory):
         patch.setattr(os, "_exit", sys.exit)
         Path("c.toml").write_text(TEXT)
         write = ledger.write_atomic
+        ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # as a background command has it
 
         def signalled(path, data):
             write(path, data)
@@ -192,6 +193,7 @@ def done(tmp_path_factory):
         with pytest.MonkeyPatch.context() as inner, pytest.raises((SystemExit, KeyboardInterrupt)):
             inner.setattr(ledger, "write_atomic", signalled)
             jaxnas("compare", "c.toml")
+        signal.signal(signal.SIGINT, ignored)
         assert not Path("checkpoints/c/comparison.csv").exists()
         assert Path("checkpoints/c/free/searches.npz").exists()
         assert not Path("checkpoints/c/masked").exists()

@@ -64,7 +64,9 @@ def test_what_is_trained(searched, tmp_path):
     assert [row["name"] for row in rows][-1] == "baseline"
     assert float(rows[0]["validation_accuracy"]) >= float(rows[1]["validation_accuracy"])
     assert {float(row["epochs"]) for row in rows} <= {1, 2, 3, 4}  # twice the epochs at most
-    assert (rows[0]["searched_reward"], rows[-1]["searched_reward"], rows[-1]["trial"]) != ("", "", "")
+    searched_rewards = {row["architecture"]: row["reward"] for row in chosen[:2]}
+    assert {row["architecture"]: row["searched_reward"] for row in rows[:-1]} == searched_rewards
+    assert (rows[-1]["searched_reward"], rows[-1]["trial"]) == ("", "")
     # The weights that were written are those that were measured, and the outputs are theirs.
     network = config.build(settings, dataset=dataset).network
     labels, outputs = dataset.test.labels, {}
