@@ -10,7 +10,6 @@ from jaxnas import networks, testing
 from jaxnas.commands import cli
 from tests.helpers import SPACES, dataset
 from tests.own_parts.smallest import smallest
-from tests.own_parts.tapered import tapered
 from tests.own_parts.untrained import untrained
 
 DATA = """
@@ -117,34 +116,3 @@ name = "tests.own_parts.steps:steps"
     assert reward.max() == 1.0
     steps = column(run / "prefixes.csv", "reward")
     np.testing.assert_allclose(steps.reshape(-1, 4).sum(axis=1), reward, rtol=1e-6)
-
-
-def test_a_space_with_typed_layers(workplace):
-    run = search(f"""
-[search]
-budget = 4
-[space]
-name = "tests.own_parts.tapered:tapered"
-units = 5
-[controller]
-name = "q_learning"
-batch_size = 2
-[network]
-name = "layers"
-[trainer]
-epochs = 1
-batch_size = 14
-{DATA}""")
-    trials = read(run / "trials.csv")
-    assert [row["status"] for row in trials] == ["ok"] * 4
-    best = max(trials, key=lambda row: float(row["reward"]))["architecture"]
-    source = (run / "best" / "model.py").read_text()
-    assert source.count("nn.Conv(") == 2 and best in source
-    drawing = next((run / "figures").glob("*best*.svg")).read_text()
-    assert all(token in drawing for token in best.split(" - "))
-    assert drawing.count(">convolution<") == 2
-
-
-def test_the_space_keeps_its_promises():
-    testing.check_space(lambda: tapered(filters=(8, 4, 2)))
-    testing.check_network(networks.REGISTRY["layers"](tapered(), (8, 8, 1), 3), tapered(), (8, 8, 1), 3)

@@ -5,7 +5,8 @@ checks of jaxnas's own parts are these same calls.
 """
 
 from jaxnas.testing.controllers import check_controller
+from jaxnas.testing.evaluators import check_evaluator
 from jaxnas.testing.networks import check_network
 from jaxnas.testing.spaces import check_space
 
-__all__ = ["check_controller", "check_network", "check_space"]
+__all__ = ["check_controller", "check_evaluator", "check_network", "check_space"]

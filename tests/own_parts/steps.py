@@ -1,4 +1,4 @@
-"""An evaluator with a reward for every decision: 0.1 for each step to the left, 1 at the end if there was none."""
+"""A reward for every decision: 0.1 for each step to the left, and 1 at the end if there was none."""
 
 import jax.numpy as jnp
 
