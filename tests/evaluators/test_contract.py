@@ -60,7 +60,7 @@ def test_what_fails_now_and_then():
 
 
 def test_what_is_rejected():
-    evaluator = constrain(mock(TINY, noise=0.05), {"params": 3e4})
+    evaluator = constrain(mock(TINY, noise=0.05), {"params": 6e4})
     testing.check_evaluator(evaluator, TINY)
     _, measures = evaluator.evaluate(jax.random.split(jax.random.key(0), 40), (), random_archs(TINY, 40))
     assert 0 < (measures["status"] == REJECTED).sum() < 40
