@@ -19,26 +19,26 @@ BATCH = 256  # images at once by ONNX Runtime
 FEW = 8  # images by its slow substitute
 CODE = """
 import sys
-folder, images, outputs = sys.argv[1:]
+folder, inputs, outputs = sys.argv[1:]
 sys.path.insert(0, folder)
 import numpy, predict
-numpy.save(outputs, predict.Classifier(folder).outputs(numpy.load(images)))
+numpy.save(outputs, predict.Classifier(folder).outputs(numpy.load(inputs)))
 """
 
 
-def check(folder: Path, images: np.ndarray, task: Task) -> tuple[bool, str]:
-    """Whether `folder` agrees with its validation.csv on `images`, and what a person is told.
+def check(folder: Path, inputs: np.ndarray, task: Task) -> tuple[bool, str]:
+    """Whether `folder` agrees with its validation.csv on `inputs`, and what a person is told.
 
     The share of predictions that agree is noted in the folder's metrics.json, of model.onnx too where it is.
     Nothing is raised: whatever goes wrong is what the person is told.
     """
     try:
         wanted = np.loadtxt(folder / "validation.csv", delimiter=",", ndmin=2)
-        shares = {"agreement": float(np.mean(agree(task, outputs_of(folder, images), wanted)))}
-        text = f"{shares['agreement']:.2%} of {len(images)} validation predictions are those of the search"
+        shares = {"agreement": float(np.mean(agree(task, outputs_of(folder, inputs), wanted)))}
+        text = f"{shares['agreement']:.2%} of {len(inputs)} validation predictions are those of the search"
         text += ", in a fresh process"
         if (folder / "model.onnx").exists():
-            found, by = onnx_outputs_of(folder, images)
+            found, by = onnx_outputs_of(folder, inputs)
             shares["onnx_agreement"] = float(np.mean(agree(task, found, wanted[: len(found)])))
             text += f"; {shares['onnx_agreement']:.2%} of {len(found)} those of model.onnx in {by}"
         metrics = json.loads((folder / "metrics.json").read_text("utf-8")) | shares
@@ -49,11 +49,11 @@ def check(folder: Path, images: np.ndarray, task: Task) -> tuple[bool, str]:
     return min(shares.values()) >= LEAST, f"{folder}: {text}"
 
 
-def outputs_of(folder: Path, images: np.ndarray) -> np.ndarray:  # uint8 [N, H, W, C] → [N, O]
+def outputs_of(folder: Path, inputs: np.ndarray) -> np.ndarray:  # [N, ...] → [N, O]
     """What the folder's predict.py computes in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
-        given, made = Path(scratch, "images.npy"), Path(scratch, "outputs.npy")
-        np.save(given, images)
+        given, made = Path(scratch, "inputs.npy"), Path(scratch, "outputs.npy")
+        np.save(given, inputs)
         command = [sys.executable, "-c", CODE, str(folder.resolve()), str(given), str(made)]
         environment = os.environ | {"JAX_PLATFORMS": "cpu"}
         subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=SECONDS)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxnas import data
 from jaxnas.errors import InputError
 from jaxnas.export import gradcam, sheet
+from jaxnas.export.folder import require_images
 from jaxnas.export.predict import Classifier
 from jaxnas.training import task as tasks
 
@@ -41,12 +42,18 @@ def open_folder(folder: Path) -> tuple[Path, Classifier]:
     )
 
 
+def kind_of(classifier: Classifier) -> str:
+    """What the network was trained on; folders of before there were other kinds have images."""
+    return classifier.about.get("kind", "image")
+
+
 def read(classifier: Classifier, paths: list[Path]) -> np.ndarray:  # → uint8 [N, H, W, C]
     """Image files.
 
     Raises:
-      InputError: one that is no image.
+      InputError: one that is no image, or the network takes inputs of another kind.
     """
+    require_images("predict", kind_of(classifier))
     try:
         return np.stack([classifier.read(path) for path in paths])
     except ValueError as error:
@@ -65,9 +72,11 @@ def write(path: Path, folder: Path, classifier: Classifier, images: list[Path]) 
     """Draw the reasons for image files, or without any those for validation images, to a PNG file.
 
     Raises:
-      InputError: the file's name does not end in .png, is taken, or cannot be written.
+      InputError: the file's name does not end in .png, is taken, or cannot be written; or the network takes
+        no images.
     """
     check(path)
+    require_images("--explain", kind_of(classifier))
     page = files(folder, classifier, images) if images else validation(folder, classifier)
     try:
         page.save(path)

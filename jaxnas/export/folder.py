@@ -32,9 +32,12 @@ ONNX_USE = """
 ```python
 import numpy, onnxruntime
 session = onnxruntime.InferenceSession("model.onnx")
-(outputs,) = session.run(None, {{"images": numpy.zeros((1, {H}, {W}, {C}), numpy.uint8)}})
+(outputs,) = session.run(None, {{"images": numpy.zeros((1, {shape}), numpy.uint8)}})
 ```
 """
+CLASSIFIER_USE = (
+    """python -c 'import numpy, predict; print(predict.Classifier(".").outputs(numpy.load("x.npy")))'"""
+)
 PACKAGES = ("jax", "flax", "numpy", "flatbuffers", "safetensors", "pillow")
 
 
@@ -42,7 +45,7 @@ class Origin(NamedTuple):
     """Where the networks of a run come from: what all of their folders have in common."""
 
     network: Network  # by XLA's own convolutions, which every platform has and any batch size fits
-    forward: Callable  # (structure, knobs, params, images uint8 [N,H,W,C]) → outputs [N, O]
+    forward: Callable  # (structure, knobs, params, stored inputs [N, ...]) → outputs [N, O]
     dataset: Dataset
     mean: float  # subtracted from pixels in 0–1
     std: float  # divides them then
@@ -56,7 +59,7 @@ class Child(NamedTuple):
 
     about: dict[str, Any]  # trial, space, architecture, arch, decisions, reward, measures
     params: PyTree
-    outputs: np.ndarray | None  # [N, O] on the validation images, as they were measured
+    outputs: np.ndarray | None  # [N, O] on the validation inputs, as they were measured
     tested: dict[str, float] | None = None  # measures on the test split
 
 
@@ -67,14 +70,19 @@ def files(origin: Origin, child: Child, onnx: bool = False) -> dict[str, bytes]:
       InputError: `flatbuffers`, which jax.export writes with, is not installed; or as `to_onnx.convert`.
     """
     dataset, (structure, knobs) = origin.dataset, origin.network.plan(np.asarray(child.about["arch"]))
-    shape, measured = dataset.train.inputs.shape[1:], child.about["measures"]
+    inputs, measured = dataset.train.inputs, child.about["measures"]
+    if onnx:
+        require_images("--onnx", dataset.kind)
+    of_pixels = dataset.kind == "image" and dataset.prepare is None
     names = dataset.task.names
     about = {
         "format": FORMAT,
         **child.about,
-        "input_shape": list(shape),  # height and width in pixels, channels
-        "input": "uint8, 0–255",
-        "preprocessing": {"scale": 255, "mean": origin.mean, "std": origin.std},
+        "kind": dataset.kind,
+        "input_shape": list(inputs.shape[1:]),  # of images: height and width in pixels, channels
+        "input": "uint8, 0–255" if inputs.dtype == np.uint8 else str(inputs.dtype),
+        # null: a function of the data set's own, which model.stablehlo includes
+        "preprocessing": {"scale": 255, "mean": origin.mean, "std": origin.std} if of_pixels else None,
         "precision": origin.precision,
         "task": dataset.task.name,
         "classes": list(dataset.classes),
@@ -90,41 +98,47 @@ def files(origin: Origin, child: Child, onnx: bool = False) -> dict[str, bytes]:
     }
     facts = source.Facts(
         about["architecture"],
-        shape,
+        tuple(inputs.shape[1:]),
         dataset.num_outputs,
         origin.mean,
         origin.std,
         origin.precision == "bfloat16",
     )
-    model = source.model(structure, facts)
+    model = source.model(structure, facts) if of_pixels else None
     call = predictor(origin.forward, structure, knobs, child.params)
     made = {
         "architecture.json": _json(about),
         "metrics.json": _json(metrics),
         "weights.safetensors": checkpoint.to_safetensors(child.params, {"trial": str(about["trial"])}),
-        "model.stablehlo": stablehlo(call, shape),
+        "model.stablehlo": stablehlo(call, inputs.shape[1:], inputs.dtype),
         "predict.py": Path(__file__).with_name("predict.py").read_bytes(),
         "requirements.txt": requirements().encode(),
         "README.md": readme(about, metrics, model is not None, onnx).encode(),
     }
     if onnx:
-        made["model.onnx"] = to_onnx.convert(call, shape, about["architecture"])
+        made["model.onnx"] = to_onnx.convert(call, inputs.shape[1:], about["architecture"])
     if child.outputs is not None:
         made["validation.csv"] = _outputs(child.outputs)
     return made if model is None else {**made, "model.py": model.encode()}
 
 
 def predictor(forward: Callable, structure: Any, knobs: PyTree, params: PyTree) -> Callable:
-    """The network with its weights and preprocessing: uint8 [b, H, W, C] → float32 [b, O]."""
-    own = jax.tree.map(jnp.asarray, (knobs, params))
+    """The network with its weights and preprocessing: stored inputs [b, ...] → outputs float32 [b, O]."""
+    knobs, params = jax.tree.map(jnp.asarray, (knobs, params))
 
-    def call(images: jax.Array) -> jax.Array:
-        return forward(structure, {"network": own[0]}, own[1], images)
+    def call(inputs: jax.Array) -> jax.Array:
+        return forward(structure, {"network": knobs}, params, inputs)
 
     return call
 
 
-def stablehlo(call: Callable, shape: tuple[int, ...]) -> bytes:
+def require_images(what: str, kind: str) -> None:
+    """Raise an InputError if data of that kind are no images, which `what` alone takes."""
+    if kind != "image":
+        raise InputError(f"{what}: it takes images; the network was trained on inputs of kind {kind!r}")
+
+
+def stablehlo(call: Callable, shape: tuple[int, ...], dtype: Any = np.uint8) -> bytes:
     """What `predictor` gives, for any b."""
     try:
         import flatbuffers  # noqa: F401
@@ -133,7 +147,7 @@ def stablehlo(call: Callable, shape: tuple[int, ...]) -> bytes:
 
     (b,) = jax.export.symbolic_shape("b")
     exported = jax.export.export(jax.jit(call), platforms=PLATFORMS)
-    return bytes(exported(jax.ShapeDtypeStruct((b, *shape), jnp.uint8)).serialize())
+    return bytes(exported(jax.ShapeDtypeStruct((b, *shape), dtype)).serialize())
 
 
 def requirements() -> str:
@@ -143,22 +157,26 @@ def requirements() -> str:
 
 def readme(about: dict[str, Any], metrics: dict[str, Any], has_model: bool, has_onnx: bool = False) -> str:
     """What is in the folder, where it comes from, how to use it and how good it is."""
-    H, W, C = about["input_shape"]
+    shape = [str(extent) for extent in about["input_shape"]]
+    of_images = about["kind"] == "image"
+    stored = f"{about['input'].partition(',')[0]} [N, {', '.join(shape)}]"
+    what = "images" if of_images else f"inputs of kind {about['kind']}"
     rows = [(split, metrics[split]) for split in ("validation", "test") if metrics[split]]
     measured = "\n".join(
         f"- {split}: "
-        + ", ".join(f"{name} {value:.4f}" for name, value in found.items() if name != "constant")
-        for split, found in rows
+        + ", ".join(f"{name} {value:.4f}" for name, value in measures.items() if name != "constant")
+        for split, measures in rows
     )
     params = f"{metrics['params']:,.0f}" if metrics["params"] is not None else "?"
     of_model = (
         "\n- `model.py`: the network in plain Flax; `load` reads `weights.safetensors`" if has_model else ""
     )
-    of_onnx = ONNX_USE.format(H=H, W=W, C=C) if has_onnx else ""
+    of_onnx = ONNX_USE.format(shape=", ".join(shape)) if has_onnx else ""
+    call = "python predict.py IMAGE…" if of_images else CLASSIFIER_USE
     return f"""# A network for {about["data"].get("source", "images")}
 
-Found by jaxnas: trial {about["trial"]} of run `{about["run"]}`, {params} parameters, for images of
-{H} × {W} × {C}.
+Found by jaxnas: trial {about["trial"]} of run `{about["run"]}`, {params} parameters, for {what} of
+{" × ".join(shape)}.
 
     {about["architecture"]}
 
@@ -170,15 +188,15 @@ Measured:
 
 ```sh
 pip install -r requirements.txt
-python predict.py IMAGE…
+{call}
 ```
 
 requirements.txt has the versions that wrote this folder; later ones of jax read `model.stablehlo` too.
 
-- `model.stablehlo`: weights and preprocessing included, uint8 images [N, {H}, {W}, {C}] → outputs, for any N,
-  on a CPU, CUDA or a TPU; `predict.py` shows how it is called{of_model}
+- `model.stablehlo`: weights and preprocessing included, {stored} → outputs,
+  for any N, on a CPU, CUDA or a TPU; `predict.py` shows how it is called{of_model}
 - `architecture.json`: decisions, notation, classes, preprocessing
-- `metrics.json`: what was measured; `validation.csv`: the outputs on the validation images, in their order
+- `metrics.json`: what was measured; `validation.csv`: the outputs on the validation inputs, in their order
 {of_onnx}"""
 
 

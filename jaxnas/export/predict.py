@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 from jax import export
 
-BATCH = 256  # images at once
+BATCH = 256  # inputs at once
+# What outputs are by the task: logits of one class of several, of yes or no, of several such; else numbers.
+LOGITS = {"multiclass": "class", "binary": "yes or no", "multi_label": "labels"}
 
 
 class Classifier:
@@ -35,6 +37,10 @@ class Classifier:
         """
         from PIL import Image, UnidentifiedImageError
 
+        if self.about.get("kind", "image") != "image":
+            raise ValueError(
+                f"{path}: the network takes inputs of kind {self.about['kind']!r}, not image files"
+            )
         height, width, channels = self.about["input_shape"]
         if channels not in (1, 3):
             raise ValueError(f"the network takes {channels} channels, and image files have 1 or 3")
@@ -53,11 +59,11 @@ class Classifier:
             why = getattr(error, "strerror", None) or error
             raise ValueError(f"{path}: not a readable image ({why})") from None
 
-    def outputs(self, images):
-        """uint8 [N, H, W, C] → float32 [N, outputs]: logits, or the targets of a regression."""
-        N, parts = len(images), []
+    def outputs(self, inputs):
+        """Inputs [N, …], images uint8 [N, H, W, C] → float32 [N, outputs]: logits, or numbers."""
+        N, parts = len(inputs), []
         for start in range(0, N, BATCH):
-            batch = images[start : start + BATCH]
+            batch = inputs[start : start + BATCH]
             missing = BATCH - len(batch) if N > BATCH else 0  # one shape is one compilation
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
             parts.append(np.asarray(self.call(batch))[: BATCH - missing])
@@ -65,19 +71,19 @@ class Classifier:
 
     def probabilities(self, outputs):
         """Outputs [N, outputs] → probabilities [N, classes]; of a regression the outputs themselves."""
-        outputs, task = np.asarray(outputs, np.float64), self.about["task"]
-        if task == "regression":
+        outputs, logits = np.asarray(outputs, np.float64), LOGITS.get(self.about["task"])
+        if logits is None:
             return outputs
-        if task == "multiclass":
+        if logits == "class":
             powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
             return powers / powers.sum(axis=1, keepdims=True)
         positive = np.exp(-np.logaddexp(0, -outputs))
-        return np.concatenate([1 - positive, positive], axis=1) if task == "binary" else positive
+        return np.concatenate([1 - positive, positive], axis=1) if logits == "yes or no" else positive
 
     def describe(self, probabilities):
         """Probabilities [classes] → a line such as "leaf 0.981, ground 0.019", the likeliest first."""
         order = range(len(probabilities))
-        if self.about["task"] != "regression":
+        if self.about["task"] in LOGITS:
             order = np.argsort(-probabilities, kind="stable")[:5]
         return ", ".join(f"{self.about['classes'][i]} {probabilities[i]:.3f}" for i in order)
 
