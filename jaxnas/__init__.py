@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from jaxnas import data, report, testing
     from jaxnas.api import Result, search
 
-__version__ = "0.1.0"
+    __version__: str  # pyproject.toml has it
 
 __all__ = [
     "InputError",
@@ -35,4 +35,6 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"jaxnas.{name}")
     if name in ("search", "Result"):
         return getattr(importlib.import_module("jaxnas.api"), name)
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("jaxnas")
     raise AttributeError(f"module 'jaxnas' has no attribute {name!r}")

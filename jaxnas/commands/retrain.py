@@ -9,10 +9,8 @@ A hand-designed network is trained beside them by the same rules.
 """
 
 import argparse
-import csv
 import dataclasses
 import functools
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import config, data, machine, training
-from jaxnas.commands import export, perform, plan, progress
-from jaxnas.commands.console import print_table, short, terminal
+from jaxnas.commands import export, perform, plan, progress, results
 from jaxnas.errors import InputError
 from jaxnas.evaluators import trained
 from jaxnas.networks import chain
@@ -33,9 +30,7 @@ from jaxnas.types import OK, STATUS, Dataset, Network, Split
 
 ROOT = 0x2E72A1  # folded into a search's seed: no trial has these keys
 PATIENCE = 5  # epochs, where the search had none
-ENSEMBLE = 5  # networks
 BASELINE = (Conv(32, 3), Pool(2, 2), Conv(64, 3), Pool(2, 2), Dense(128))
-SHOWN = ("_accuracy", "_mae")  # ends of the names of the measures that are printed
 OVERRIDDEN = ("network", "data", "trainer")
 BASELINE_NOTATION = notation((*BASELINE, Softmax()))
 
@@ -79,7 +74,7 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
                 name=options.name,
                 watch=counter.update,
             )
-        show(folder, rows)
+        results.show(folder, rows)
         if checked := export.retrained(folder, settings, dataset, rows):
             perform.tell_check(*checked)
     return 0
@@ -192,10 +187,12 @@ def execute(
                     (folder / each.name).mkdir(exist_ok=True)
                     content = checkpoint.to_safetensors(weights, {"architecture": each.architecture})
                     ledger.write_atomic(folder / each.name / "weights.safetensors", content)
-                    _write_csv(folder / each.name / "outputs.csv", outputs.tolist())
+                    results.write_csv(folder / each.name / "outputs.csv", outputs.tolist())
                 done[each.name] = {name: str(value) for name, value in row.items()}
                 # Last: a row says that the rest is there.
-                _write_csv(folder / "results.csv", [list(row), *(list(r.values()) for r in done.values())])
+                results.write_csv(
+                    folder / "results.csv", [list(row), *(list(r.values()) for r in done.values())]
+                )
                 watch(sum(each.name in done for each in wanted))
     found = [done[each.name] for each in wanted]
     measure = dataset.task.names[0]
@@ -205,7 +202,9 @@ def execute(
             found[:-1],
             key=lambda row: (row["status"] != "ok", sign * float(row[f"validation_{measure}"] or 0)),
         )
-    _compare(folder, dataset, test.labels, [row["name"] for row in found[:-1] if row["status"] == "ok"])
+    results.compare(
+        folder, dataset, test.labels, [row["name"] for row in found[:-1] if row["status"] == "ok"]
+    )
     return folder, found
 
 
@@ -264,27 +263,6 @@ def _trainer(
     return train
 
 
-def _compare(folder: Path, dataset: Dataset, labels: np.ndarray, names: list[str]) -> None:
-    """ensemble.csv: the mean of the first networks' probabilities; confusion.csv: the first network alone."""
-    if not names:
-        return
-    outputs = [np.loadtxt(folder / n / "outputs.csv", delimiter=",", ndmin=2) for n in names[:ENSEMBLE]]
-    measured = dataset.task.measures(dataset.task.ensemble(np.stack(outputs)), labels)
-    _write_csv(
-        folder / "ensemble.csv",
-        [
-            ["networks", *(f"test_{name}" for name in measured)],
-            [" ".join(names[:ENSEMBLE]), *map(ledger.number, measured.values())],
-        ],
-    )
-    if dataset.task.predict is not None:
-        predicted = dataset.task.predict(outputs[0])
-        table = np.zeros((len(dataset.classes),) * 2, int)
-        np.add.at(table, (labels, predicted), 1)
-        rows = [[name, *row] for name, row in zip(dataset.classes, table.tolist(), strict=True)]
-        _write_csv(folder / "confusion.csv", [["true \\ predicted", *dataset.classes], *rows])
-
-
 def _with_validation(dataset: Dataset) -> Dataset:
     """Trained on the validation images too; they remain what a child's first epoch is compared on."""
     parts = zip(dataset.train, dataset.validation, strict=True)
@@ -303,27 +281,3 @@ def _baseline(dataset: Dataset) -> Network:
         return structure, {"dropout": np.array([0.5], np.float32)}
 
     return chain.network(plan, "auto")
-
-
-def _write_csv(path: Path, rows: list[list[Any]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    ledger.write_atomic(path, text.getvalue().encode())
-
-
-def show(folder: Path, rows: list[dict[str, str]]) -> None:
-    """Print the retrained networks, the hand-designed one last, the ensemble and the confusion matrix."""
-    console = terminal()
-    kept = ("name", "params", "epochs", "searched_reward", *(n for n in rows[0] if n.endswith(SHOWN)))
-    print_table(console, [list(kept), *([short(row[name]) for name in kept] for row in rows)])
-    for row in rows:
-        console.print(f"{row['name']}: {row['architecture']}{'  ' + row['reason'] if row['reason'] else ''}")
-    for name in ("ensemble", "confusion"):
-        path = folder / f"{name}.csv"
-        if path.exists():
-            console.print()
-            print_table(
-                console,
-                [[short(x) for x in line] for line in csv.reader(path.read_text("utf-8").splitlines())],
-            )
-    console.print(f"\nAll of it lies in {folder}.")

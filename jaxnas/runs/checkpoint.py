@@ -4,11 +4,14 @@ Orbax reads a flipped byte without complaint and hides a wrong shape behind a lo
 save carries a digest of its arrays and every restore compares the shapes first.
 """
 
+import contextlib
 import gc
 import hashlib
 import logging
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +26,22 @@ from safetensors.numpy import save as save_arrays
 from jaxnas.errors import InputError
 from jaxnas.types import PyTree
 
-logging.getLogger("absl").setLevel(logging.ERROR)
+_READS = threading.Lock()
 
 
-def open_folder(folder: Path, keep: int = 3) -> ocp.training.Checkpointer:
-    """The checkpoints of a run, the newest `keep` of them kept."""
+@contextlib.contextmanager
+def open_folder(folder: Path, keep: int = 3) -> Iterator[ocp.training.Checkpointer]:
+    """The checkpoints of a run, the newest `keep` of them kept; while it is open Orbax logs errors alone."""
     training: Any = ocp.training  # its types are narrower than what it takes
-    return training.Checkpointer(
-        folder.resolve(),
-        save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
-        preservation_policy=training.preservation_policies.LatestN(keep),
-        cleanup_tmp_directories=True,
-    )
+    with _filtered("absl", least=logging.ERROR):
+        checkpoints = training.Checkpointer(
+            folder.resolve(),
+            save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+        with contextlib.closing(checkpoints):
+            yield checkpoints
 
 
 def save(checkpoints: ocp.training.Checkpointer, step: int, tree: PyTree, about: dict[str, Any]) -> Any:
@@ -55,16 +62,16 @@ def restore(
     """
     template, misfit = jax.tree.map(_to_host, like), None
     steps = sorted((c.step for c in checkpoints.checkpoints), reverse=True)
-    for at, step in enumerate(steps):
+    for i, step in enumerate(steps):
         if step > last:
             continue
-        found = _read(checkpoints, step, template)
-        if isinstance(found, InputError):
-            misfit = misfit or found
-        elif found is not None:
-            for newer in steps[:at]:
+        content = _read(checkpoints, step, template)
+        if isinstance(content, InputError):
+            misfit = misfit or content
+        elif content is not None:
+            for newer in steps[:i]:
                 checkpoints.delete(newer)
-            return step, jax.tree.map(_from_host, found[0], like), found[1]
+            return step, jax.tree.map(_from_host, content[0], like), content[1]
     if misfit is not None:
         raise misfit
     return None
@@ -72,33 +79,62 @@ def restore(
 
 def _read(checkpoints: ocp.training.Checkpointer, step: int, template: PyTree) -> Any:
     """The arrays of a step and what was said of it; an InputError if its shapes differ; None if damaged."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    level, failed = logging.root.manager.disable, False
-    logging.disable()  # Orbax tells of damage in its log, and from tasks that outlive the failed read
-    try:
-        metadata: Any = checkpoints.metadata(step)
-        found, wanted = _shapes(metadata.metadata or {}), _shapes(template)
-        differing = [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]
-        if found and differing:
-            k = differing[0]
-            return InputError(
-                f"{checkpoints.directory}: step {step} does not fit the configuration: {k} is "
-                f"{found.get(k, 'absent')}, the configuration needs {wanted.get(k, 'none')} "
-                f"({len(differing) - 1} more such)"
-            )
-        about = dict(metadata.custom_metadata or {})
-        tree = jax.tree.map(np.asarray, checkpoints.load(step, abstract_state=template))
-        if digest(tree) == about.get("sha256"):
-            return tree, about
-    except Exception:  # Orbax has no error of its own for a file that is cut off or half deleted
-        failed = True
-    finally:
-        if failed:
+    with _muted():
+        try:
+            metadata: Any = checkpoints.metadata(step)
+            saved, wanted = _shapes(metadata.metadata or {}), _shapes(template)
+            differing = [k for k in sorted({*saved, *wanted}) if saved.get(k) != wanted.get(k)]
+            if saved and differing:
+                k = differing[0]
+                return InputError(
+                    f"{checkpoints.directory}: step {step} does not fit the configuration: {k} is "
+                    f"{saved.get(k, 'absent')}, the configuration needs {wanted.get(k, 'none')} "
+                    f"({len(differing) - 1} more such)"
+                )
+            about = dict(metadata.custom_metadata or {})
+            tree = jax.tree.map(np.asarray, checkpoints.load(step, abstract_state=template))
+            if digest(tree) == about.get("sha256"):
+                return tree, about
+        except Exception:  # Orbax has no error of its own for a file that is cut off or half deleted
+            damaged = True
+        else:
+            damaged = False
+        if damaged:  # once the exception is gone, so are the tasks that it holds
             time.sleep(0.1)
             gc.collect()
-        logging.disable(level)
-        sys.unraisablehook = hook
     return None
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Nothing that Orbax tells of a damaged step reaches the terminal.
+
+    It tells of damage in its own log and in asyncio's, which are filtered, and by exceptions in tasks that
+    outlive the failed read. Python hands those to `sys.unraisablehook`, of which a process has one: it is
+    exchanged for as long as a read takes, and a lock keeps two threads from restoring each other's.
+    """
+    with _READS, _filtered("absl", "asyncio", least=logging.CRITICAL + 1):
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            yield
+        finally:
+            sys.unraisablehook = hook
+
+
+@contextlib.contextmanager
+def _filtered(*names: str, least: int) -> Iterator[None]:
+    """The logs of these names show only what has the level `least` or a higher one."""
+
+    def shows(record: logging.LogRecord) -> bool:
+        return record.levelno >= least
+
+    for name in names:
+        logging.getLogger(name).addFilter(shows)
+    try:
+        yield
+    finally:
+        for name in names:
+            logging.getLogger(name).removeFilter(shows)
 
 
 class Saver:

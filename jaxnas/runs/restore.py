@@ -1,6 +1,5 @@
 """Where a run goes on: at its newest checkpoint that all files have reached; the files are cut back to it."""
 
-import contextlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +31,7 @@ def latest(folder: Path, search: loop.Search, seed: int) -> loop.SearchState:
       InputError: it has none that fits the search.
     """
     fresh = search.init(jax.random.key(seed))
-    with contextlib.closing(checkpoint.open_folder(folder / "state")) as checkpoints:
+    with checkpoint.open_folder(folder / "state") as checkpoints:
         steps = [c.step for c in checkpoints.checkpoints]
         restored = checkpoint.restore(checkpoints, fresh, max(steps)) if steps else None
     if restored is None:

@@ -9,7 +9,6 @@ One process owns a run at a time. Stopped at any moment, by any means, it goes o
 and ends with the files of a run that was never stopped.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +82,7 @@ def execute(
     full, rest = divmod(stop.budget, batch_size)  # whole rounds, and trials of one that is cut short
     began = time.perf_counter()
     restore.check_budget(folder, stop.budget)
-    with Signals() as signals, contextlib.closing(checkpoint.open_folder(folder / "state")) as checkpoints:
+    with Signals() as signals, checkpoint.open_folder(folder / "state") as checkpoints:
         snapshots = ledger.load_policy(folder / "policy.npz")
         fresh = search.init(jax.random.key(seed))
         round, state, about = restore.newest(checkpoints, folder, search, fresh, snapshots)

@@ -1,6 +1,5 @@
 """Checkpoints come back to the bit, or an older one does, or an error says what does not fit."""
 
-import contextlib
 import json
 import shutil
 from typing import NamedTuple
@@ -36,7 +35,7 @@ def state(seed, width=3):
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    with contextlib.closing(checkpoint.open_folder(tmp_path / "state")) as opened:
+    with checkpoint.open_folder(tmp_path / "state") as opened:
         yield opened
 
 
@@ -97,7 +96,7 @@ def test_any_damaged_file_gives_way_to_the_step_before(checkpoints, tmp_path):
             shutil.copytree(whole, tmp_path / "state")
             target = tmp_path / "state" / file
             target.unlink() if damaged is None else target.write_bytes(damaged)
-            with contextlib.closing(checkpoint.open_folder(tmp_path / "state")) as opened:
+            with checkpoint.open_folder(tmp_path / "state") as opened:
                 step, tree, _ = checkpoint.restore(opened, state(0), 9)
             assert_identical(tree, state(step))
             found.append(step)
