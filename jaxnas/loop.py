@@ -109,7 +109,12 @@ def make(
     def ask(state: SearchState) -> tuple[Any, jax.Array]:
         key_ask, _, _ = _round_keys(state)
         keys = jax.vmap(lambda i: key_of_trial(state, i))(state.round * B + jnp.arange(B))
-        return controller.ask(key_ask, state.controller), keys
+        proposal = controller.ask(key_ask, state.controller)
+        chex.assert_shape(
+            proposal.arch, (B, T), custom_message="the architectures that a controller asks for"
+        )
+        chex.assert_tree_shape_prefix(proposal.memo, (B,))
+        return proposal, keys
 
     def score_of(measures: dict[str, jax.Array], status: jax.Array, live: jax.Array) -> tuple:
         """→ [B], NaN for a failed child, and [B, T], what of it each decision is told."""

@@ -3,6 +3,7 @@
 Shapes: T decisions, A choices. True means legal.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -34,13 +35,40 @@ def entropy(log_probs: jax.Array) -> jax.Array:  # [..., A] → [...]
     return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
 
 
+def rollout(
+    space: Space,
+    decide: Callable[[PyTree, PyTree, Any], tuple[jax.Array, PyTree, PyTree]],
+    inputs: PyTree,
+    carry: PyTree = (),
+) -> PyTree:
+    """One walk through a space: all T decisions in one `lax.scan`, those after its end included.
+
+    Args:
+      space: what is walked through.
+      decide: (walk, carry, inputs of this decision) → (choice [], carry, outputs): looks at the walk so far
+        by `space.mask`, `space.state` and their like, and decides.
+      inputs: leaves [T, ...], such as a key a decision; None where there are none.
+      carry: what `decide` remembers from decision to decision, beside the walk.
+
+    Returns:
+      The outputs, leaves [T, ...].
+    """
+
+    def step(at: tuple[PyTree, PyTree], inputs: Any) -> tuple[tuple[PyTree, PyTree], PyTree]:
+        walk, carry = at
+        choice, carry, outputs = decide(walk, carry, inputs)
+        return (space.step(walk, choice), carry), outputs
+
+    return jax.lax.scan(step, (space.start, carry), inputs, length=space.num_steps)[1]
+
+
 def walk(space: Space, arch: jax.Array) -> Walk:  # [T] →
     """Follow one architecture: what was legal, where it was, and whether it still lived."""
 
-    def decide(at: PyTree, choice: jax.Array) -> tuple[PyTree, Walk]:
-        return space.step(at, choice), Walk(space.mask(at), space.state(at), ~space.done(at))
+    def decide(at: PyTree, carry: PyTree, choice: jax.Array) -> tuple[jax.Array, PyTree, Walk]:
+        return choice, carry, Walk(space.mask(at), space.state(at), ~space.done(at))
 
-    return jax.lax.scan(decide, space.start, arch)[1]
+    return rollout(space, decide, arch)
 
 
 def sample(key: jax.Array, space: Space) -> jax.Array:  # → int32 [T]
@@ -56,16 +84,16 @@ def repair(key: jax.Array, space: Space, arch: jax.Array) -> jax.Array:  # int [
     """
     logits = jnp.zeros(space.num_choices)
 
-    def decide(at: PyTree, step: tuple[jax.Array, jax.Array]) -> tuple[PyTree, jax.Array]:
-        key, wish = step
+    def decide(at: PyTree, carry: PyTree, inputs: tuple) -> tuple[jax.Array, PyTree, jax.Array]:
+        key, wish = inputs
         mask = space.mask(at)
         good = jnp.any(mask & (jnp.arange(space.num_choices) == wish))
         drawn = jax.random.categorical(key, mask_logits(logits, mask)).astype(jnp.int32)
         choice = jnp.where(good, wish, drawn)
-        return space.step(at, choice), choice
+        return choice, carry, choice
 
     keys = jax.random.split(key, space.num_steps)
-    return jax.lax.scan(decide, space.start, (keys, arch.astype(jnp.int32)))[1]
+    return rollout(space, decide, (keys, arch.astype(jnp.int32)))
 
 
 def changes(space: Space, arch: jax.Array) -> jax.Array:  # [T] → bool [T, A]

@@ -65,6 +65,14 @@ def push_best(memory: Memory, arch: jax.Array, value: jax.Array, keep: jax.Array
     )
 
 
+def sample_rows(
+    key: jax.Array, memory: Memory, n: int
+) -> tuple[jax.Array, PyTree]:  # → [n, T], leaves [n, ...]
+    """n rows of a memory, uniform with replacement; the memory has one at least."""
+    rows = jax.random.randint(key, (n,), 0, jnp.maximum(filled(memory), 1))
+    return jax.tree.map(lambda x: x[rows], (memory.arch, memory.values))
+
+
 def repeats(arch: jax.Array) -> tuple[jax.Array, jax.Array]:  # [B, T] → bool [B], int32 [B]
     """Which rows of a batch equal an earlier one, and the first row that each one equals: itself if new."""
     same = jnp.all(arch[:, None, :] == arch[None, :, :], axis=-1)

@@ -1,27 +1,34 @@
-"""Returns, baselines, losses and the ε-greedy tables of reinforcement learning, each in a few lines.
+"""Returns, baselines, advantages and losses of reinforcement learning, each in a few lines.
 
 Shapes: B trajectories a batch, T decisions. A trajectory whose reward is NaN (a failed child, or a row
 that was never evaluated) has weight 0 everywhere: no gradient, no place in a baseline.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from jaxnas import masks
-from jaxnas.errors import InputError, unknown
-from jaxnas.memory import Memory, filled
-from jaxnas.types import PyTree, Space
+from jaxnas.errors import unknown
+from jaxnas.types import Outcome, Proposal, PyTree
 
 
 def valid_rows(reward: jax.Array) -> tuple[jax.Array, jax.Array]:  # [B, T] → bool [B], [B, T]
     """Which rows have a reward, and the rewards with zeros where they have none."""
     valid = jnp.all(jnp.isfinite(reward), axis=-1)
     return valid, jnp.where(valid[:, None], reward, jnp.zeros((), reward.dtype))
+
+
+def rewards_of(proposal: Proposal, outcome: Outcome) -> tuple[jax.Array, jax.Array]:  # → bool [B], [B, T]
+    """`valid_rows` of what a controller is told, once its shapes are those of the proposal."""
+    chex.assert_rank(proposal.arch, 2)
+    chex.assert_equal_shape([proposal.arch, outcome.reward])
+    chex.assert_shape([outcome.status, *outcome.measures.values()], proposal.arch.shape[:1])
+    return valid_rows(outcome.reward)
 
 
 def returns(reward: jax.Array) -> jax.Array:  # [..., T] → [..., T]
@@ -81,6 +88,8 @@ def reinforce_loss(
     valid: jax.Array,  # bool [B]
 ) -> jax.Array:  # []
     """−1/n Σ_b Σ_t log π(a_t | a_{<t}) (G_t − b) over the n valid rows (Williams 1992)."""
+    chex.assert_rank([log_probs, arch, advantage, live, valid], [3, 2, 2, 2, 1])
+    chex.assert_equal_shape([arch, advantage, live])
     log_prob = taken(log_probs, arch)
     per_row = jnp.sum(jnp.where(live, log_prob * jax.lax.stop_gradient(advantage), 0.0), axis=-1)
     return -masked_mean(per_row, valid)
@@ -98,6 +107,7 @@ def gae(
 
     A finished architecture has value 0. With γ = λ = 1 this is G_t − V(s_t).
     """
+    chex.assert_equal_shape([reward, value, live])
     value = jnp.where(live, value, 0.0)
     following = jnp.concatenate([value[..., 1:], jnp.zeros_like(value[..., :1])], axis=-1)
     delta = jnp.where(live, reward + discount * following - value, 0.0)
@@ -115,6 +125,7 @@ def standardize(x: jax.Array, mask: jax.Array) -> jax.Array:
 
     The 1e-4 keeps differences that are only rounding, as between equal architectures, from being blown up.
     """
+    chex.assert_equal_shape([x, mask])
     mean = masked_mean(x, mask)
     deviation = jnp.sqrt(masked_mean((x - mean) ** 2, mask))
     return jnp.where(mask, (x - mean) / (deviation + 1e-4), 0.0)
@@ -126,6 +137,7 @@ def policy_gradient_loss(
     mask: jax.Array,  # bool [B, T]
 ) -> jax.Array:  # []
     """−Ê_t[log π(a_t | s_t) Â_t], a mean over the decisions of the mask (Mnih et al. 2016, section 4)."""
+    chex.assert_equal_shape([log_prob, advantage, mask])
     return -masked_mean(log_prob * jax.lax.stop_gradient(advantage), mask)
 
 
@@ -136,6 +148,7 @@ def ppo_loss(
     clip: float,
 ) -> jax.Array:  # []
     """−Ê_t[min(r_t Â_t, clip(r_t, 1 − ε, 1 + ε) Â_t)] over the mask (Schulman et al. 2017, equation 7)."""
+    chex.assert_equal_shape([log_ratio, advantage, mask])
     ratio = jnp.exp(jnp.where(mask, log_ratio, 0.0))
     advantage = jax.lax.stop_gradient(advantage)
     clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
@@ -155,6 +168,8 @@ def q_target(
     One network for both is Mnih et al. 2015; the online network choosing is Double DQN (van Hasselt et al.
     2016, equation 4).
     """
+    chex.assert_equal_shape([q, q_choosing, legal])
+    chex.assert_equal_shape([reward, live, q[..., 0]])
     best = jnp.argmax(masks.mask_logits(q_choosing, legal), axis=-1)
     value = jnp.where(live, taken(q, best), 0.0)
     following = jnp.concatenate([value[..., 1:], jnp.zeros_like(value[..., :1])], axis=-1)
@@ -163,6 +178,7 @@ def q_target(
 
 def explained_variance(prediction: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Array:  # []
     """1 − Var[target − prediction] / Var[target] over the mask; 0 where the target does not vary."""
+    chex.assert_equal_shape([prediction, target, mask])
 
     def variance(x: jax.Array) -> jax.Array:
         return masked_mean((x - masked_mean(x, mask)) ** 2, mask)
@@ -239,121 +255,3 @@ def make_baseline(name: str, decay: float) -> Baseline:
     if name not in makers:
         raise unknown("controller.baseline", name, makers)
     return makers[name]()
-
-
-# ε and the numbers of unique networks at it (Baker et al. 2017, https://arxiv.org/abs/1611.02167, table 2).
-METAQNN_EPSILON = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
-METAQNN_NETWORKS = (1500, 100, 100, 100, 150, 150, 150, 150, 150, 150)
-
-
-def epsilon_schedule(
-    epsilon: Sequence[float], networks: Sequence[int], total: int | None = None
-) -> Callable[[jax.Array], jax.Array]:  # unique networks so far int32 [] → ε float32 []
-    """The first `networks[0]` unique networks at `epsilon[0]`, the next at the next; the last ε stays.
-
-    Args:
-      epsilon: ε of each stage.
-      networks: unique networks of each stage.
-      total: scale `networks` to this sum; None takes them as they are.
-
-    Raises:
-      InputError: no stages, stages without a partner, or a value out of its range.
-    """
-    takes = "numbers in [0, 1], at least one"
-    if not len(epsilon) or not all(0 <= e <= 1 for e in epsilon):
-        raise InputError(f"controller.epsilon: got {list(epsilon)}; it takes {takes}")
-    if len(networks) != len(epsilon) or not all(n >= 1 for n in networks):
-        takes = f"a number of 1 or more for each of the {len(epsilon)} values of controller.epsilon"
-        raise InputError(f"controller.epsilon_networks: got {list(networks)}; it takes {takes}")
-    if total is not None and total < 1:
-        raise InputError(f'controller.epsilon_total: got {total}; it takes 1 or more, or "none"')
-    ends = np.cumsum(networks)
-    if total is not None:
-        ends = (2 * ends * total + ends[-1]) // (2 * ends[-1])  # rounded, halves up
-    begins, values = jnp.asarray(ends[:-1], jnp.int32), jnp.asarray(epsilon, jnp.float32)
-    return lambda unique: values[jnp.sum(unique >= begins)]
-
-
-def best_choices(q: jax.Array, legal: jax.Array) -> jax.Array:  # [..., A], [..., A] → bool [..., A]
-    """The legal choices of the highest value: all of them, where several share it."""
-    value = masks.mask_logits(q, legal)
-    return legal & (value >= jnp.max(value, axis=-1, keepdims=True))
-
-
-def uniform(among: jax.Array) -> jax.Array:  # bool [..., A] → [..., A]
-    """Equal probabilities for the choices that are True."""
-    among = among.astype(jnp.float32)
-    return among / jnp.maximum(jnp.sum(among, axis=-1, keepdims=True), 1.0)
-
-
-def epsilon_greedy(q: jax.Array, legal: jax.Array, epsilon: jax.Array) -> jax.Array:  # → [..., A]
-    """Probabilities: ε shared by all legal choices, 1 − ε by the best of them."""
-    return epsilon * uniform(legal) + (1 - epsilon) * uniform(best_choices(q, legal))
-
-
-def behave(key: jax.Array, space: Space, q: jax.Array, epsilon: jax.Array) -> jax.Array:  # → int32 [T]
-    """An architecture of ε-greedy choices over a table q [S, A]; ties are broken at random."""
-    equal = jnp.zeros(space.num_choices)
-
-    def decide(at: PyTree, key: jax.Array) -> tuple[PyTree, jax.Array]:
-        key_explore, key_choice = jax.random.split(key)
-        legal = space.mask(at)
-        explore = jax.random.uniform(key_explore) < epsilon
-        among = jnp.where(explore, legal, best_choices(q[space.state(at)], legal))
-        choice = jax.random.categorical(key_choice, masks.mask_logits(equal, among)).astype(jnp.int32)
-        return space.step(at, choice), choice
-
-    return jax.lax.scan(decide, space.start, jax.random.split(key, space.num_steps))[1]
-
-
-def greedy(space: Space, q: jax.Array) -> tuple[jax.Array, jax.Array]:  # [S, A] → int32 [T], [T, A]
-    """The architecture of the best choices (the first of equals), and the greedy probabilities along it."""
-
-    def decide(at: PyTree, _: None) -> tuple[PyTree, tuple[jax.Array, jax.Array]]:
-        best = best_choices(q[space.state(at)], space.mask(at))
-        choice = jnp.argmax(best).astype(jnp.int32)
-        return space.step(at, choice), (choice, uniform(best))
-
-    return jax.lax.scan(decide, space.start, length=space.num_steps)[1]
-
-
-class Transition(NamedTuple):
-    """(s, a, r, s′, a′) of every decision of a trajectory; leaves [T, ...]."""
-
-    state: jax.Array  # int32 [T]
-    choice: jax.Array  # int32 [T]
-    reward: jax.Array  # float32 [T]
-    next_state: jax.Array  # int32 [T]
-    next_choice: jax.Array  # int32 [T]
-    next_legal: jax.Array  # bool [T, A]
-    live: jax.Array  # bool [T] whether the decision was one
-    goes_on: jax.Array  # bool [T] whether another one followed; if not, s′ is worth nothing
-
-
-def transitions(space: Space, arch: jax.Array, reward: jax.Array) -> Transition:  # [T], [T] →
-    """What tabular controllers learn from: an architecture as the transitions of its walk."""
-    walk = masks.walk(space, arch)
-    state, choice, legal = jax.tree.map(lambda x: jnp.roll(x, -1, axis=0), (walk.state, arch, walk.legal))
-    goes_on = jnp.roll(walk.live, -1).at[-1].set(False)
-    return Transition(walk.state, arch, reward, state, choice, legal, walk.live, goes_on)
-
-
-def sample_rows(
-    key: jax.Array, memory: Memory, n: int
-) -> tuple[jax.Array, PyTree]:  # → [n, T], leaves [n, ...]
-    """n rows of a memory, uniform with replacement; the memory has one at least."""
-    rows = jax.random.randint(key, (n,), 0, jnp.maximum(filled(memory), 1))
-    return jax.tree.map(lambda x: x[rows], (memory.arch, memory.values))
-
-
-def check_tabular(learning_rate: float, discount: float, **at_least: tuple[int, int]) -> None:
-    """Refuse options of a tabular controller that are out of range; `at_least` is name = (value, least)."""
-    for name, (value, least) in at_least.items():
-        if value < least:
-            raise InputError(f"controller.{name}: got {value}; it takes {least} or more")
-    for name, value, good, takes in (
-        ("learning_rate", learning_rate, 0 < learning_rate <= 1, "a number above 0, at most 1"),
-        ("discount", discount, 0 <= discount <= 1, "a number in [0, 1]"),
-    ):
-        if not good:
-            raise InputError(f"controller.{name}: got {value}; it takes {takes}")

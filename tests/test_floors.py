@@ -14,7 +14,7 @@ ROOT = Path(jaxnas.__file__).parent
 FLOORS = (
     ("types", "errors", "runs.files"),
     ("masks", "memory", "rewards", "machine", "config.options", "config.listing"),
-    ("spaces", "policies", "rl", "planning", "training"),
+    ("spaces", "policies", "rl", "tabular", "planning", "training"),
     ("networks", "data"),
     ("controllers", "evaluators"),
     ("loop", "config"),

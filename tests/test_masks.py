@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jaxnas import masks, policies
 from jaxnas.errors import InputError
 from jaxnas.spaces import blocks
-from tests.helpers import FORBID, SPACES, quick_jit
+from tests.helpers import FORBID, SPACES, chain, quick_jit
 
 MASK = jnp.array([True, False, True, False])
 
@@ -215,3 +215,15 @@ def test_a_mutation_changes_what_it_may():
     assert found == pytest.approx(by_hand, abs=0.035)
     same = masks.mutate(jax.random.key(0), space, arch, jnp.zeros((4, 4), bool))
     np.testing.assert_array_equal(same, arch)
+
+
+def test_a_rollout_carries_what_it_is_told_to():
+    """The third decision stops; carry, walk and input are those of each decision."""
+    space = chain(4)
+
+    def decide(walk, carry, wish):
+        return jnp.where(carry < 2, wish, 0), carry + 1, (carry, walk.depth, space.done(walk))
+
+    decisions, depth, done = masks.rollout(space, decide, jnp.array([1, 3, 2, 2]), jnp.int32(0))
+    assert decisions.tolist() == depth.tolist() == [0, 1, 2, 3]
+    assert done.tolist() == [False, False, False, True]

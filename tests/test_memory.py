@@ -86,3 +86,12 @@ def test_the_best_rows_are_those_of_all_whatever_the_order(trials):
     assert sorted(held.values()) == sorted(best.values())[-3:]
     assert held.items() <= best.items()
     assert sorted(best_of(rows[::-1]).values()) == sorted(held.values())
+
+
+def test_replayed_rows_are_uniform_over_what_is_there():
+    it = memory.empty(8, 1, jnp.zeros(()))
+    for i in range(3):
+        it = memory.push(it, jnp.array([i]), jnp.float32(10 * i), jnp.array(True))
+    archs, rewards = memory.sample_rows(jax.random.key(0), it, 3000)
+    np.testing.assert_array_equal(rewards, 10 * np.asarray(archs)[:, 0])
+    np.testing.assert_allclose(np.bincount(archs[:, 0], minlength=4) / 3000, [1 / 3] * 3 + [0], atol=0.03)

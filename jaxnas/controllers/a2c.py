@@ -87,7 +87,7 @@ def a2c(
         key: jax.Array, state: A2CState, proposal: Proposal, outcome: Outcome
     ) -> tuple[A2CState, dict[str, jax.Array]]:
         del key
-        valid, reward = rl.valid_rows(outcome.reward)
+        valid, reward = rl.rewards_of(proposal, outcome)
         live = jax.vmap(lambda a: masks.walk(space, a).live)(proposal.arch)
         mask, value = live & valid[:, None], proposal.memo["value"]
         advantage = rl.gae(reward, value, mask, discount=discount, gae_lambda=gae_lambda)

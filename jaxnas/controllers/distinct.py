@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas import memory as rows
+from jaxnas import rl
 from jaxnas.errors import InputError
 from jaxnas.types import Controller, Outcome, Proposal, PyTree, Space
 
@@ -69,7 +70,7 @@ def distinct(controller: Controller, space: Space, *, tries: int = 20, memory: i
             arch, valid = trial
             return rows.push(seen, arch, (), valid & ~rows.find(seen, arch)[0]), None
 
-        valid = jnp.all(jnp.isfinite(outcome.reward), axis=-1)
+        valid, _ = rl.rewards_of(proposal, outcome)
         seen, _ = jax.lax.scan(remember, state.seen, (proposal.arch, valid))
         return DistinctState(inner, seen), metrics
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas import memory as rows
-from jaxnas import rl
+from jaxnas import rl, tabular
 from jaxnas.types import Controller, Outcome, Proposal, Space
 
 
@@ -32,8 +32,8 @@ def double_q(
     learning_rate: float = 0.01,
     discount: float = 1.0,
     initial_q: float = 0.5,
-    epsilon: tuple[float, ...] = rl.METAQNN_EPSILON,
-    epsilon_networks: tuple[int, ...] = rl.METAQNN_NETWORKS,
+    epsilon: tuple[float, ...] = tabular.METAQNN_EPSILON,
+    epsilon_networks: tuple[int, ...] = tabular.METAQNN_NETWORKS,
     epsilon_total: int | None = None,
     replays: int = 100,
     memory: int = 4096,
@@ -59,10 +59,10 @@ def double_q(
     Raises:
       InputError: a value out of its range.
     """
-    rl.check_tabular(
+    tabular.check(
         learning_rate, discount, batch_size=(batch_size, 1), replays=(replays, 0), memory=(memory, 1)
     )
-    epsilon_at = rl.epsilon_schedule(epsilon, epsilon_networks, epsilon_total)
+    epsilon_at = tabular.epsilon_schedule(epsilon, epsilon_networks, epsilon_total)
 
     def init(key: jax.Array) -> DoubleQState:
         del key
@@ -73,7 +73,7 @@ def double_q(
     def ask(key: jax.Array, state: DoubleQState) -> Proposal:
         now, total = epsilon_at(state.unique), jnp.sum(state.q, axis=0)
         keys = jax.random.split(key, batch_size)
-        arch = jax.vmap(lambda k: rl.behave(k, space, total, now))(keys)
+        arch = jax.vmap(lambda k: tabular.behave(k, space, total, now))(keys)
         return Proposal(arch, memo={"epsilon": jnp.full(batch_size, now)})
 
     def learn(state: DoubleQState, trial: tuple) -> tuple[DoubleQState, jax.Array]:
@@ -82,19 +82,19 @@ def double_q(
         known, _ = rows.find(state.replay, arch)
         replay = rows.push(state.replay, arch, reward, valid)
         unique = state.unique + (valid & ~known).astype(jnp.int32)
-        archs, told = rl.sample_rows(key_rows, replay, replays) if replays else (arch[None], reward[None])
+        archs, told = rows.sample_rows(key_rows, replay, replays) if replays else (arch[None], reward[None])
         coins = jax.random.bernoulli(key_coins, shape=archs.shape).astype(jnp.int32)
         rate = jnp.where(valid, jnp.float32(learning_rate), 0.0)
 
-        def update(q: jax.Array, step: tuple[rl.Transition, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        def update(q: jax.Array, step: tuple[tabular.Transition, jax.Array]) -> tuple[jax.Array, jax.Array]:
             at, one = step
-            best = rl.best_choices(q[one, at.next_state], at.next_legal)
-            following = jnp.sum(rl.uniform(best) * q[1 - one, at.next_state])
+            best = tabular.best_choices(q[one, at.next_state], at.next_legal)
+            following = jnp.sum(tabular.uniform(best) * q[1 - one, at.next_state])
             target = at.reward + jnp.where(at.goes_on, discount * following, 0.0)
             error = jnp.where(at.live, target - q[one, at.state, at.choice], 0.0)
             return q.at[one, at.state, at.choice].add(rate * error), error
 
-        steps = jax.vmap(lambda a, r: rl.transitions(space, a, r))(archs, told)
+        steps = jax.vmap(lambda a, r: tabular.transitions(space, a, r))(archs, told)
         q, errors = jax.lax.scan(
             lambda q, one: jax.lax.scan(update, q, one, reverse=True), state.q, (steps, coins)
         )
@@ -103,7 +103,7 @@ def double_q(
     def tell(
         key: jax.Array, state: DoubleQState, proposal: Proposal, outcome: Outcome
     ) -> tuple[DoubleQState, dict[str, jax.Array]]:
-        valid, reward = rl.valid_rows(outcome.reward)
+        valid, reward = rl.rewards_of(proposal, outcome)
         keys = jax.random.split(key, batch_size)
         state, errors = jax.lax.scan(learn, state, (keys, proposal.arch, reward, valid))
         metrics = {
@@ -113,4 +113,4 @@ def double_q(
         }
         return state, metrics
 
-    return Controller(batch_size, init, ask, tell, lambda s: rl.greedy(space, jnp.sum(s.q, axis=0)))
+    return Controller(batch_size, init, ask, tell, lambda s: tabular.greedy(space, jnp.sum(s.q, axis=0)))

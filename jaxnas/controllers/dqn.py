@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnas import masks, rl
+from jaxnas import memory as rows
 from jaxnas.errors import require
 from jaxnas.types import Controller, Outcome, Proposal, PyTree, Space
 
@@ -25,9 +26,7 @@ class DQNState(NamedTuple):
     params: PyTree
     target: PyTree
     optimizer: PyTree
-    arch: jax.Array  # int32 [M, T] replay memory
-    reward: jax.Array  # float32 [M, T]
-    stored: jax.Array  # int32 [] trajectories stored so far
+    replay: rows.Memory  # of trajectories; its values are the rewards [M, T]
     trials: jax.Array  # int32 []
     steps: jax.Array  # int32 [] gradient steps
 
@@ -111,13 +110,12 @@ def dqn(
 
     def init(key: jax.Array) -> DQNState:
         params = network.init(key, space.observe(space.start))
-        zeros, zero = jnp.zeros((replay_size, space.num_steps)), jnp.zeros((), jnp.int32)
-        return DQNState(
-            params, params, optimizer.init(params), zeros.astype(jnp.int32), zeros, zero, zero, zero
-        )
+        replay = rows.empty(replay_size, space.num_steps, jnp.zeros(space.num_steps))
+        zero = jnp.zeros((), jnp.int32)
+        return DQNState(params, params, optimizer.init(params), replay, zero, zero)
 
     def play(key: jax.Array, params: PyTree, epsilon: jax.Array | float) -> jax.Array:  # → int32 [T]
-        def decide(walk: PyTree, key: jax.Array) -> tuple[PyTree, jax.Array]:
+        def decide(walk: PyTree, carry: PyTree, key: jax.Array) -> tuple[jax.Array, PyTree, jax.Array]:
             key_explore, key_choice = jax.random.split(key)
             legal = space.mask(walk)
             q = q_values(params, space.observe(walk))
@@ -125,9 +123,9 @@ def dqn(
             any_choice = jax.random.categorical(key_choice, masks.mask_logits(jnp.zeros_like(q), legal))
             explores = jax.random.uniform(key_explore) < epsilon
             choice = jnp.where(explores, any_choice, best).astype(jnp.int32)
-            return space.step(walk, choice), choice
+            return choice, carry, choice
 
-        return jax.lax.scan(decide, space.start, jax.random.split(key, space.num_steps))[1]
+        return masks.rollout(space, decide, jax.random.split(key, space.num_steps))
 
     def ask(key: jax.Array, state: DQNState) -> Proposal:
         epsilons = jnp.asarray(schedule(state.trials + jnp.arange(batch_size)), jnp.float32)
@@ -136,10 +134,10 @@ def dqn(
         return Proposal(arch, memo={"epsilon": epsilons})
 
     def along(arch: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:  # [T] → [T, F], [T, A], [T]
-        def decide(walk: PyTree, choice: jax.Array) -> tuple[PyTree, tuple]:
-            return space.step(walk, choice), (space.observe(walk), space.mask(walk), ~space.done(walk))
+        def decide(walk: PyTree, carry: PyTree, choice: jax.Array) -> tuple[jax.Array, PyTree, tuple]:
+            return choice, carry, (space.observe(walk), space.mask(walk), ~space.done(walk))
 
-        return jax.lax.scan(decide, space.start, arch)[1]
+        return masks.rollout(space, decide, arch)
 
     def loss(
         params: PyTree, target: PyTree, arch: jax.Array, reward: jax.Array
@@ -154,20 +152,19 @@ def dqn(
     def tell(
         key: jax.Array, state: DQNState, proposal: Proposal, outcome: Outcome
     ) -> tuple[DQNState, dict[str, jax.Array]]:
-        valid, reward = rl.valid_rows(outcome.reward)
-        place = (state.stored + jnp.cumsum(valid) - 1) % replay_size
-        place = jnp.where(valid, place, replay_size)  # out of bounds, so dropped
-        memory = state.arch.at[place].set(proposal.arch, mode="drop")
-        rewards = state.reward.at[place].set(reward, mode="drop")
-        stored = state.stored + jnp.sum(valid).astype(jnp.int32)
+        valid, reward = rl.rewards_of(proposal, outcome)
+        replay, _ = jax.lax.scan(
+            lambda replay, trial: (rows.push(replay, *trial), None),
+            state.replay,
+            (proposal.arch, reward, valid),
+        )
         proceed = jnp.any(valid)
 
         def descend(carry: tuple, key: jax.Array) -> tuple[tuple, tuple]:
             params, target, optimizer_state, steps = carry
-            rows = jax.random.randint(key, (minibatch_size,), 0, jnp.clip(stored, 1, replay_size))
-            (error, value), gradient = jax.value_and_grad(loss, has_aux=True)(
-                params, target, memory[rows], rewards[rows]
-            )
+            arch, rewards = rows.sample_rows(key, replay, minibatch_size)
+            arch = jnp.maximum(arch, 0)  # an empty memory gives rows of −1, from which nothing is learned
+            (error, value), gradient = jax.value_and_grad(loss, has_aux=True)(params, target, arch, rewards)
             params, optimizer_state = rl.descend(optimizer, gradient, params, optimizer_state, proceed)
             steps += proceed.astype(jnp.int32)
             target = optax.periodic_update(params, target, steps, target_period)
@@ -176,9 +173,7 @@ def dqn(
         carry = (state.params, state.target, state.optimizer, state.steps)
         keys = jax.random.split(key, updates)
         (params, target, optimizer_state, steps), (errors, values) = jax.lax.scan(descend, carry, keys)
-        after = DQNState(
-            params, target, optimizer_state, memory, rewards, stored, state.trials + batch_size, steps
-        )
+        after = DQNState(params, target, optimizer_state, replay, state.trials + batch_size, steps)
         epsilon = proposal.memo["epsilon"][-1]
         return after, {"loss": jnp.mean(errors), "value": jnp.mean(values), "epsilon": epsilon}
 

@@ -49,7 +49,7 @@ def evolution(
 
     def child(key: jax.Array, population: rows.Memory) -> jax.Array:  # → int32 [T]
         key_sample, key_mutation = jax.random.split(key)
-        candidates, reward = rl.sample_rows(key_sample, population, sample_size)
+        candidates, reward = rows.sample_rows(key_sample, population, sample_size)
         parent = candidates[jnp.argmax(reward)]
         return masks.mutate(key_mutation, space, parent, masks.changes(space, parent))
 
@@ -64,7 +64,7 @@ def evolution(
         key: jax.Array, population: rows.Memory, proposal: Proposal, outcome: Outcome
     ) -> tuple[rows.Memory, dict[str, jax.Array]]:
         del key
-        valid, reward = rl.valid_rows(outcome.reward)
+        valid, reward = rl.rewards_of(proposal, outcome)
 
         def live(population: rows.Memory, trial: tuple) -> tuple[rows.Memory, None]:
             return rows.push(population, *trial), None

@@ -76,7 +76,7 @@ def local_search(space: Space, *, batch_size: int = 8, patience: int | None = No
         key: jax.Array, state: LocalSearchState, proposal: Proposal, outcome: Outcome
     ) -> tuple[LocalSearchState, dict[str, jax.Array]]:
         del key
-        valid, reward = rl.valid_rows(outcome.reward)
+        valid, reward = rl.rewards_of(proposal, outcome)
         score = jnp.where(valid, jnp.sum(reward, axis=-1), -jnp.inf)  # [B]
         best, memo = jnp.argmax(score), proposal.memo
         moved = jnp.where(state.starting, jnp.any(valid), score[best] > state.reward)

@@ -149,7 +149,7 @@ def ppo(
     def tell(
         key: jax.Array, state: PPOState, proposal: Proposal, outcome: Outcome
     ) -> tuple[PPOState, dict[str, jax.Array]]:
-        valid, reward = rl.valid_rows(outcome.reward)
+        valid, reward = rl.rewards_of(proposal, outcome)
         told = (proposal.arch, proposal.memo["log_prob"], proposal.memo["value"], reward, valid[:, None])
         rows = Rollout(*(jnp.where(valid[:, None], x, jnp.zeros((), x.dtype)) for x in told))
         any_valid = jnp.any(valid)

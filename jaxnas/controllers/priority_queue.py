@@ -97,7 +97,7 @@ def priority_queue(
         key: jax.Array, state: PriorityQueueState, proposal: Proposal, outcome: Outcome
     ) -> tuple[PriorityQueueState, dict[str, jax.Array]]:
         del key
-        valid, reward = rl.valid_rows(outcome.reward)
+        valid, reward = rl.rewards_of(proposal, outcome)
         total = jnp.sum(reward, axis=-1)
         queue, _ = jax.lax.scan(
             lambda queue, trial: (rows.push_best(queue, *trial), None),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnas import masks, rl
+from jaxnas import masks, rl, tabular
 from jaxnas import memory as rows
 from jaxnas.types import Controller, Outcome, Proposal, Space
 
@@ -32,8 +32,8 @@ def q_learning(
     learning_rate: float = 0.01,
     discount: float = 1.0,
     initial_q: float = 0.5,
-    epsilon: tuple[float, ...] = rl.METAQNN_EPSILON,
-    epsilon_networks: tuple[int, ...] = rl.METAQNN_NETWORKS,
+    epsilon: tuple[float, ...] = tabular.METAQNN_EPSILON,
+    epsilon_networks: tuple[int, ...] = tabular.METAQNN_NETWORKS,
     epsilon_total: int | None = None,
     replays: int = 100,
     memory: int = 4096,
@@ -59,10 +59,10 @@ def q_learning(
     Raises:
       InputError: a value out of its range.
     """
-    rl.check_tabular(
+    tabular.check(
         learning_rate, discount, batch_size=(batch_size, 1), replays=(replays, 0), memory=(memory, 1)
     )
-    epsilon_at = rl.epsilon_schedule(epsilon, epsilon_networks, epsilon_total)
+    epsilon_at = tabular.epsilon_schedule(epsilon, epsilon_networks, epsilon_total)
 
     def init(key: jax.Array) -> QLearningState:
         del key
@@ -73,7 +73,7 @@ def q_learning(
     def ask(key: jax.Array, state: QLearningState) -> Proposal:
         now = epsilon_at(state.unique)
         keys = jax.random.split(key, batch_size)
-        arch = jax.vmap(lambda k: rl.behave(k, space, state.q, now))(keys)
+        arch = jax.vmap(lambda k: tabular.behave(k, space, state.q, now))(keys)
         return Proposal(arch, memo={"epsilon": jnp.full(batch_size, now)})
 
     def learn(state: QLearningState, trial: tuple) -> tuple[QLearningState, jax.Array]:
@@ -81,23 +81,23 @@ def q_learning(
         known, _ = rows.find(state.replay, arch)
         replay = rows.push(state.replay, arch, reward, valid)
         unique = state.unique + (valid & ~known).astype(jnp.int32)
-        archs, told = rl.sample_rows(key, replay, replays) if replays else (arch[None], reward[None])
+        archs, told = rows.sample_rows(key, replay, replays) if replays else (arch[None], reward[None])
         rate = jnp.where(valid, jnp.float32(learning_rate), 0.0)
 
-        def update(q: jax.Array, at: rl.Transition) -> tuple[jax.Array, jax.Array]:
+        def update(q: jax.Array, at: tabular.Transition) -> tuple[jax.Array, jax.Array]:
             following = jnp.max(masks.mask_logits(q[at.next_state], at.next_legal))
             target = at.reward + jnp.where(at.goes_on, discount * following, 0.0)
             error = jnp.where(at.live, target - q[at.state, at.choice], 0.0)
             return q.at[at.state, at.choice].add(rate * error), error
 
-        steps = jax.vmap(lambda a, r: rl.transitions(space, a, r))(archs, told)
+        steps = jax.vmap(lambda a, r: tabular.transitions(space, a, r))(archs, told)
         q, errors = jax.lax.scan(lambda q, one: jax.lax.scan(update, q, one, reverse=True), state.q, steps)
         return QLearningState(q, replay, unique), rl.masked_mean(jnp.abs(errors), steps.live)
 
     def tell(
         key: jax.Array, state: QLearningState, proposal: Proposal, outcome: Outcome
     ) -> tuple[QLearningState, dict[str, jax.Array]]:
-        valid, reward = rl.valid_rows(outcome.reward)
+        valid, reward = rl.rewards_of(proposal, outcome)
         keys = jax.random.split(key, batch_size)
         state, errors = jax.lax.scan(learn, state, (keys, proposal.arch, reward, valid))
         metrics = {
@@ -107,4 +107,4 @@ def q_learning(
         }
         return state, metrics
 
-    return Controller(batch_size, init, ask, tell, lambda state: rl.greedy(space, state.q))
+    return Controller(batch_size, init, ask, tell, lambda state: tabular.greedy(space, state.q))

@@ -112,7 +112,7 @@ def reinforce(
         key: jax.Array, state: ReinforceState, proposal: Proposal, outcome: Outcome
     ) -> tuple[ReinforceState, dict[str, jax.Array]]:
         del key
-        valid, reward = rl.valid_rows(outcome.reward)
+        valid, reward = rl.rewards_of(proposal, outcome)
         to_go = rl.returns(reward)
         total = jnp.sum(reward, axis=-1)
         baseline_state, value = b.update(state.baseline, total, valid)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas import memory as rows
-from jaxnas import rl
+from jaxnas import rl, tabular
 from jaxnas.errors import InputError
 from jaxnas.types import Controller, Outcome, Proposal, Space
 
@@ -35,8 +35,8 @@ def sarsa(
     discount: float = 1.0,
     initial_q: float = 0.5,
     expected: bool = False,
-    epsilon: tuple[float, ...] = rl.METAQNN_EPSILON,
-    epsilon_networks: tuple[int, ...] = rl.METAQNN_NETWORKS,
+    epsilon: tuple[float, ...] = tabular.METAQNN_EPSILON,
+    epsilon_networks: tuple[int, ...] = tabular.METAQNN_NETWORKS,
     epsilon_total: int | None = None,
     replays: int = 0,
     memory: int = 4096,
@@ -65,7 +65,7 @@ def sarsa(
     Raises:
       InputError: a value out of its range, or replays without `expected`.
     """
-    rl.check_tabular(
+    tabular.check(
         learning_rate, discount, batch_size=(batch_size, 1), replays=(replays, 0), memory=(memory, 1)
     )
     if replays and not expected:
@@ -73,7 +73,7 @@ def sarsa(
             f"controller.replays: got {replays}; SARSA learns from its own policy's choices alone, "
             "it takes 0, or controller.expected = true"
         )
-    epsilon_at = rl.epsilon_schedule(epsilon, epsilon_networks, epsilon_total)
+    epsilon_at = tabular.epsilon_schedule(epsilon, epsilon_networks, epsilon_total)
 
     def init(key: jax.Array) -> SarsaState:
         del key
@@ -84,7 +84,7 @@ def sarsa(
     def ask(key: jax.Array, state: SarsaState) -> Proposal:
         now = epsilon_at(state.unique)
         keys = jax.random.split(key, batch_size)
-        arch = jax.vmap(lambda k: rl.behave(k, space, state.q, now))(keys)
+        arch = jax.vmap(lambda k: tabular.behave(k, space, state.q, now))(keys)
         return Proposal(arch, memo={"epsilon": jnp.full(batch_size, now)})
 
     def learn(state: SarsaState, trial: tuple) -> tuple[SarsaState, jax.Array]:
@@ -94,9 +94,9 @@ def sarsa(
         unique = state.unique + (valid & ~known).astype(jnp.int32)
         rate = jnp.where(valid, jnp.float32(learning_rate), 0.0)
 
-        def update(q: jax.Array, at: rl.Transition) -> tuple[jax.Array, jax.Array]:
+        def update(q: jax.Array, at: tabular.Transition) -> tuple[jax.Array, jax.Array]:
             if expected:
-                pi = rl.epsilon_greedy(q[at.next_state], at.next_legal, now)
+                pi = tabular.epsilon_greedy(q[at.next_state], at.next_legal, now)
                 following = jnp.sum(pi * q[at.next_state])
             else:
                 following = q[at.next_state, at.next_choice]
@@ -104,17 +104,19 @@ def sarsa(
             error = jnp.where(at.live, target - q[at.state, at.choice], 0.0)
             return q.at[at.state, at.choice].add(rate * error), error
 
-        fresh = rl.transitions(space, arch, reward)
+        fresh = tabular.transitions(space, arch, reward)
         q, errors = jax.lax.scan(update, state.q, fresh, reverse=True)
         if replays:
-            older = jax.vmap(lambda a, r: rl.transitions(space, a, r))(*rl.sample_rows(key, trials, replays))
+            older = jax.vmap(lambda a, r: tabular.transitions(space, a, r))(
+                *rows.sample_rows(key, trials, replays)
+            )
             q, _ = jax.lax.scan(lambda q, one: jax.lax.scan(update, q, one, reverse=True), q, older)
         return SarsaState(q, trials, unique), rl.masked_mean(jnp.abs(errors), fresh.live)
 
     def tell(
         key: jax.Array, state: SarsaState, proposal: Proposal, outcome: Outcome
     ) -> tuple[SarsaState, dict[str, jax.Array]]:
-        valid, reward = rl.valid_rows(outcome.reward)
+        valid, reward = rl.rewards_of(proposal, outcome)
         keys, now = jax.random.split(key, batch_size), proposal.memo["epsilon"]
         state, errors = jax.lax.scan(learn, state, (keys, proposal.arch, reward, valid, now))
         metrics = {
@@ -124,4 +126,4 @@ def sarsa(
         }
         return state, metrics
 
-    return Controller(batch_size, init, ask, tell, lambda state: rl.greedy(space, state.q))
+    return Controller(batch_size, init, ask, tell, lambda state: tabular.greedy(space, state.q))

@@ -63,14 +63,11 @@ def unroll(
         log_probs = jax.nn.log_softmax(masks.mask_logits(logits / temperature, legal))
         return Unrolled(log_probs, walk.live, value)
 
-    def decide(carry: tuple, choice: jax.Array) -> tuple[tuple, Unrolled]:
-        _, walk, _, t = carry
-        memory, log_probs, value = _look(policy, space, params, carry, temperature, masked)
-        return (memory, space.step(walk, choice), choice, t + 1), Unrolled(
-            log_probs, ~space.done(walk), value
-        )
+    def decide(walk: PyTree, carry: tuple, choice: jax.Array) -> tuple[jax.Array, tuple, Unrolled]:
+        carry, log_probs, value = _look(policy, space, params, walk, carry, temperature, masked)
+        return choice, (carry, choice), Unrolled(log_probs, ~space.done(walk), value)
 
-    return jax.lax.scan(decide, _start(policy, space, params), arch)[1]
+    return masks.rollout(space, decide, arch, _start(policy, params))
 
 
 def trajectory(
@@ -98,26 +95,34 @@ def greedy(policy: Policy, space: Space, params: PyTree) -> tuple[jax.Array, jax
 def _roll(
     policy: Policy, space: Space, params: PyTree, temperature: Any, keys: jax.Array, *, greedy: bool
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # → int32 [T], [T, A], [T]
-    def decide(carry: tuple, key: jax.Array) -> tuple[tuple, tuple]:
-        _, walk, _, t = carry
-        memory, log_probs, value = _look(policy, space, params, carry, temperature)
+    def decide(walk: PyTree, carry: tuple, key: jax.Array) -> tuple[jax.Array, tuple, tuple]:
+        carry, log_probs, value = _look(policy, space, params, walk, carry, temperature)
         choice = jnp.argmax(log_probs) if greedy else jax.random.categorical(key, log_probs)
         choice = choice.astype(jnp.int32)
-        return (memory, space.step(walk, choice), choice, t + 1), (choice, log_probs, value)
+        return choice, (carry, choice), (choice, log_probs, value)
 
-    return jax.lax.scan(decide, _start(policy, space, params), keys)[1]
+    return masks.rollout(space, decide, keys, _start(policy, params))
 
 
-def _start(policy: Policy, space: Space, params: PyTree) -> tuple:
+def _start(policy: Policy, params: PyTree) -> tuple[tuple[PyTree, jax.Array], jax.Array]:
+    """(what the policy remembers, decision t), and the previous choice: what `_look` is given at first."""
     zero = jnp.zeros((), jnp.int32)
-    return policy.start(params), space.start, zero, zero
+    return (policy.start(params), zero), zero
 
 
 def _look(
-    policy: Policy, space: Space, params: PyTree, carry: tuple, temperature: Any, masked: bool = True
-) -> tuple[PyTree, jax.Array, jax.Array]:  # → memory, log π(· | s_t) [A], V(s_t) []
-    memory, walk, previous, t = carry
+    policy: Policy,
+    space: Space,
+    params: PyTree,
+    walk: PyTree,
+    carry: tuple,
+    temperature: Any,
+    masked: bool = True,
+) -> tuple[
+    tuple[PyTree, jax.Array], jax.Array, jax.Array
+]:  # → (memory, t + 1), log π(· | s_t) [A], V(s_t) []
+    (memory, t), previous = carry
     memory, logits = policy.logits(params, memory, t, previous)
     logits = logits / temperature
     log_probs = jax.nn.log_softmax(masks.mask_logits(logits, space.mask(walk)) if masked else logits)
-    return memory, log_probs, policy.value(params, memory, t)
+    return (memory, t + 1), log_probs, policy.value(params, memory, t)

@@ -81,9 +81,9 @@ def test_the_replay_memory_keeps_what_did_not_fail():
         reward = jnp.zeros((3, 3)).at[:, 0].set(jnp.array(scores))
         state, _ = tell(jax.random.key(0), state, Proposal(archs, {"epsilon": jnp.ones(3)}), outcome(reward))
     # 1, 2, 3, 4 and in the place of the oldest 5
-    assert state.reward[:, 0].tolist() == [5, 2, 3, 4]
-    np.testing.assert_array_equal(state.arch, archs[jnp.array([2, 2, 0, 1])])
-    assert (int(state.stored), int(state.trials), int(state.steps)) == (5, 9, 2)
+    assert state.replay.values[:, 0].tolist() == [5, 2, 3, 4]
+    np.testing.assert_array_equal(state.replay.arch, archs[jnp.array([2, 2, 0, 1])])
+    assert (int(state.replay.written), int(state.trials), int(state.steps)) == (5, 9, 2)
 
 
 def test_exploration_falls_from_trial_to_trial():
