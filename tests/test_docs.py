@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import jaxnas
 from jaxnas import config
 from jaxnas.commands import arms
 from jaxnas.commands.arguments import parser
@@ -21,6 +22,7 @@ from tests.test_scripts import load
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+TEXTS = (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "checkpoints" / "README.md")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -126,9 +128,23 @@ def test_every_configuration_is_said_what_it_is_after() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for path in PAGES:
+    for path in TEXTS:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_files_that_are_named_exist() -> None:
+    """Paths in jaxnas/, tests/ and so on, and modules such as `jaxnas.loop`; NAME stands for any."""
+    for path in TEXTS:
+        text = path.read_text("utf-8")
+        for name in re.findall(r"\b(?:jaxnas|tests|scripts|configs|docs)/[\w/]*(?:\.[a-z]+|/)", text):
+            assert "NAME" in name or (ROOT / name).exists(), f"{path.name}: {name}"
+        for name in re.findall(r"`(jaxnas\.\w+)", text):
+            assert hasattr(jaxnas, name.split(".")[1]), f"{path.name}: {name}"
+
+
+def test_contributing_fits_a_screen() -> None:
+    assert len((ROOT / "CONTRIBUTING.md").read_text("utf-8").splitlines()) <= 50
 
 
 def test_the_notebook_runs(workplace, tmp_path, monkeypatch) -> None:
