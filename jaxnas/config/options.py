@@ -5,11 +5,9 @@ A factory's options are those of its keyword-only parameters that TOML can write
 parameters are for callers in Python. TOML has no null: None is written "none", in a file and in a flag.
 """
 
-import contextlib
 import dataclasses
 import functools
 import inspect
-import io
 import json
 import re
 import tomllib
@@ -67,11 +65,35 @@ class Type(NamedTuple):
         items = tuple(float(item) if self.kind is float else item for item in items)
         return items if self.is_array else items[0]
 
-    def wrong(self, found: Any, key: str, takes: str = "") -> InputError:
+    @property
+    def how(self) -> str:
+        """How a flag is written that has this type."""
+        return ", written in TOML" if self.kind is dict else ", separated by spaces" if self.is_array else ""
+
+    def read(self, words: list[str], key: str) -> Any:
+        """The words of a flag as this type, or an InputError that names `key`."""
+        if self.is_optional and words in (["none"], ["None"]):
+            return None
+        is_one = self.kind is dict or not self.is_array  # an array of tables is one word of TOML
+        try:
+            if is_one and len(words) > 1:
+                raise ValueError("too many words")
+            items = [self._parse(word) for word in words]
+        except (ValueError, LookupError, RecursionError):
+            raise self.wrong(_lone(words), key, f"{self}{self.how}") from None
+        return self.cast(items[0] if is_one else items, key)
+
+    def _parse(self, word: str) -> Any:
+        """A word of a flag as a file would have it; raises a ValueError or LookupError where it is none."""
+        if self.kind is bool:
+            return {"true": True, "false": False}[word.lower()]
+        return _parse(word) if self.kind is dict else self.kind(word)
+
+    def wrong(self, value: Any, key: str, takes: str = "") -> InputError:
         """The error for a value that is not of this type."""
-        if self.choices and type(found) is str:
-            return unknown(key, found, self.choices)
-        return InputError(f"{key}: found {show(found)}; it takes {takes or self}")
+        if self.choices and type(value) is str:
+            return unknown(key, value, self.choices)
+        return InputError(f"{key}: found {show(value)}; it takes {takes or self}")
 
 
 def show(value: Any) -> str:
@@ -88,7 +110,7 @@ def _parse(text: str) -> Any:
     return value
 
 
-# Tables have no flag syntax of tyro's; their flag takes TOML, which is checked like the file's.
+# tyro, which writes the help and nothing else, has no words for a table.
 TABLES = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="TOML",
@@ -151,11 +173,11 @@ def _with_arguments(doc: str, other: str) -> str:
 
 def leaves(cls: type, prefix: str = "") -> dict[str, Any]:
     """{dotted key: annotation} of a dataclass and of those within it."""
-    found: dict[str, Any] = {}
+    hints: dict[str, Any] = {}
     for name, hint in get_type_hints(cls).items():
         key = prefix + name
-        found |= {key: hint} if Type.of(hint) else leaves(hint, f"{key}.")
-    return found
+        hints |= {key: hint} if Type.of(hint) else leaves(hint, f"{key}.")
+    return hints
 
 
 def from_table(cls: type, table: Any, key: str) -> Any:
@@ -208,12 +230,12 @@ def split(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def apply_flag(section: Any, key: str, words: list[str]) -> Any:
-    """A section's dataclass with one flag of `split` applied: one, so that it is clear which tyro refuses.
+    """A section's dataclass with one flag of `split` applied.
 
     Raises:
       InputError: an unknown flag, or words that are no value for it.
     """
-    prefix, _, option = key.partition(".")
+    option = key.partition(".")[2]
     hints = leaves(type(section))
     hints |= {re.sub(r"(\w+)$", r"no_\1", name): bool for name, hint in hints.items() if hint is bool}
     flag = f"--{key}".replace("_", "-")
@@ -221,19 +243,23 @@ def apply_flag(section: Any, key: str, words: list[str]) -> Any:
         raise unknown(flag, option.replace("_", "-"), [name.replace("_", "-") for name in hints])
     kind, is_switch = Type.of(hints[option]), hints[option] is bool
     assert kind is not None  # or `declare` had left it out
-    how = ", written in TOML" if kind.kind is dict else ", separated by spaces" if kind.is_array else ""
-    takes = "no value" if is_switch else f"{kind}{how}"
-    if not words and not is_switch:  # tyro would take an empty array
-        raise InputError(f"{key}: {flag} without a value; it takes {takes}")
-    if kind.is_optional:  # tyro reads these words as Python writes them
-        python = {"none": '"none"' if kind.kind is dict else "None"}
-        python |= {"true": "True", "false": "False"} if kind.kind is bool else {}
-        words = [python.get(word, word) for word in words]
-    name = flag.replace(f"--{prefix}.", "--", 1)
-    arguments = [f"{name}={words[0]}"] if len(words) == 1 else [name, *words]
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            new = tyro.cli(type(section), default=section, args=arguments, prog="", add_help=False)
-    except (SystemExit, RecursionError):
-        raise kind.wrong(words[0] if len(words) == 1 else words, key, takes) from None
-    return from_table(type(section), to_table(new), prefix)
+    if is_switch:
+        if words:
+            raise kind.wrong(_lone(words), key, "no value")
+        negated = option not in leaves(type(section))
+        return _replace(section, re.sub(r"no_(\w+)$", r"\1", option) if negated else option, not negated)
+    if not words:
+        raise InputError(f"{key}: {flag} without a value; it takes {kind}{kind.how}")
+    return _replace(section, option, kind.read(words, key))
+
+
+def _replace(section: Any, option: str, value: Any) -> Any:
+    """A section's dataclass with another value of one option, such as `budget` or `stop.hours`."""
+    name, _, inner = option.partition(".")
+    return dataclasses.replace(
+        section, **{name: _replace(getattr(section, name), inner, value) if inner else value}
+    )
+
+
+def _lone(words: list[str]) -> Any:
+    return words[0] if len(words) == 1 else words
