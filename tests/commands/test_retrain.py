@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from jaxnas import config, data, loop
 from jaxnas.commands import retrain
 from jaxnas.errors import InputError
-from jaxnas.runs import ledger, run
+from jaxnas.runs import finalists, ledger, run
 from jaxnas.training.task import MULTICLASS
 
 TEXT = """
@@ -53,7 +53,7 @@ def searched(tmp_path_factory):
 def again(searched, tmp_path, final=False, top=2, epochs=None, watch=lambda _: None):
     _, settings, dataset, rows = searched
     settings = retrain.settings_of(settings, final, epochs)
-    return retrain.execute(tmp_path, settings, dataset, rows, top, final=final, watch=watch)
+    return finalists.train(tmp_path, settings, dataset, rows, top, final=final, watch=watch)
 
 
 def test_what_is_trained(searched, tmp_path):
@@ -131,7 +131,7 @@ def test_the_final_training(searched, tmp_path):
     assert {row["validation_accuracy"] for row in rows} == {""}
     assert float(rows[0]["searched_reward"]) >= float(rows[1]["searched_reward"])
     _, settings, dataset, _ = searched
-    both = retrain._with_validation(dataset)
+    both = finalists.with_validation(dataset)
     assert len(both.train.inputs) == len(dataset.train.inputs) + len(dataset.validation.inputs)
     assert settings.trainer.epochs == 2
 
@@ -155,7 +155,7 @@ def test_cells_become_a_deeper_network_on_all_of_the_data(tmp_path):
     whole = data.load(**vars(deeper.data))
     assert len(few.train.inputs) == round(len(whole.train.inputs) / 5)
     assert {x.tobytes() for x in few.train.inputs} <= {x.tobytes() for x in whole.train.inputs}
-    folder, found = retrain.execute(tmp_path, deeper, whole, rows, 1, name="deep")
+    folder, found = finalists.train(tmp_path, deeper, whole, rows, 1, name="deep")
     assert folder == tmp_path / "retrained-deep"
     assert (found[0]["architecture"], found[0]["status"]) == (rows[0]["architecture"], "ok")
     weights = load_file(folder / "trial_000000" / "weights.safetensors")
@@ -163,7 +163,7 @@ def test_cells_become_a_deeper_network_on_all_of_the_data(tmp_path):
     assert weights["head/kernel"].shape == (8, 10)
     # Another retraining of the run needs another name.
     with pytest.raises(InputError, match=r"was made with other settings; .* give a --name"):
-        retrain.execute(tmp_path, settings, few, rows, 1, name="deep")
+        finalists.train(tmp_path, settings, few, rows, 1, name="deep")
 
 
 CELLS = """
@@ -205,10 +205,10 @@ def test_wrong_overrides(searched, override, message):
 def test_what_cannot_be_retrained(searched, tmp_path):
     _, settings, dataset, rows = searched
     with pytest.raises(InputError, match=r"no test split; set data\.test_fraction"):
-        retrain.execute(tmp_path, settings, dataset._replace(test=None), rows, 2)
+        finalists.train(tmp_path, settings, dataset._replace(test=None), rows, 2)
     failed = [{**row, "status": "failed", "reward": ""} for row in rows]
     with pytest.raises(InputError, match=r"retrain: no trial of .* succeeded; see the reasons"):
-        retrain.execute(tmp_path, settings, dataset, failed, 2)
+        finalists.train(tmp_path, settings, dataset, failed, 2)
     with pytest.raises(InputError, match="--epochs: got 0; it takes 1 or more"):
         retrain.settings_of(settings, False, 0)
     with pytest.raises(InputError, match="'mock' trains no networks"):

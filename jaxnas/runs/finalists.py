@@ -1,0 +1,251 @@
+"""The best architectures of a run, trained for longer and measured once on the test split.
+
+    RUN/retrained/ (or RUN/final/)  config.toml  results.csv  ensemble.csv  confusion.csv
+    RUN/retrained/trial_000017/     weights.safetensors  outputs.csv (on the test inputs)
+
+Of images a hand-designed network is trained beside them by the same rules.
+"""
+
+import csv
+import functools
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas import config, machine, training
+from jaxnas.errors import InputError
+from jaxnas.evaluators import trained
+from jaxnas.networks import chain
+from jaxnas.runs import checkpoint, ledger
+from jaxnas.spaces.layers import Conv, Dense, Pool, Softmax, notation
+from jaxnas.types import OK, STATUS, Dataset, Network, PyTree, Space, Split, Task
+
+ROOT = 0x2E72A1  # folded into a search's seed: no trial has these keys
+ENSEMBLE = 5  # networks
+BASELINE = (Conv(32, 3), Pool(2, 2), Conv(64, 3), Pool(2, 2), Dense(128))
+
+
+class Candidate(NamedTuple):
+    """What is trained: a network of the run's space, or the hand-designed one."""
+
+    name: str  # of its folder
+    trial: int  # −1 for the hand-designed one
+    architecture: str
+    arch: np.ndarray
+    searched: str  # its reward in the search
+
+
+class Result(NamedTuple):
+    """What became of a candidate."""
+
+    candidate: Candidate
+    row: dict[str, Any]  # of results.csv
+    params: PyTree  # None where it failed
+    outputs: np.ndarray | None  # [N, O] on the test inputs
+
+
+def candidates(rows: list[dict[str, str]], space: Space, top: int) -> list[Candidate]:
+    """The `top` distinct architectures of the highest reward, the first trial of each."""
+    scored = [row for row in rows if row["status"] == "ok" and row["reward"]]
+    scored.sort(key=lambda row: -float(row["reward"]))  # stable: of equals the first trial
+    best: dict[str, dict[str, str]] = {}
+    for row in scored:
+        if len(best) < top:
+            best.setdefault(row["architecture"], row)
+    return [
+        Candidate(f"trial_{int(row['trial']):06}", int(row["trial"]), text, space.parse(text), row["reward"])
+        for text, row in best.items()
+    ]
+
+
+def train(
+    folder: Path,
+    settings: config.Config,
+    dataset: Dataset,
+    rows: list[dict[str, str]],
+    top: int,
+    *,
+    final: bool = False,
+    name: str = "",
+    watch: Callable[[int], None] = lambda _: None,
+) -> tuple[Path, list[dict[str, str]]]:
+    """Train the best architectures and measure them. One that is done is not trained again.
+
+    Args:
+      folder: the run's.
+      settings: its configuration, with the trainer that these networks are trained by.
+      dataset: with a test split.
+      rows: the run's trials.
+      top: how many architectures.
+      final: the validation inputs are trained on too.
+      name: tells the folders of several retrainings apart.
+      watch: is told how many networks are done.
+
+    Returns:
+      The folder of the results, and the rows of its results.csv: the best first, the hand-designed one last.
+
+    Raises:
+      InputError: no test split, no trial that succeeded, or a folder that was made with other settings.
+    """
+    if dataset.test is None:
+        raise InputError("retrain: the data have no test split; set data.test_fraction above 0")
+    seen = with_validation(dataset) if final else dataset
+    parts = config.build(settings, dataset=seen)
+    assert parts.network is not None
+    searched = candidates(rows, parts.space, top)
+    if not searched:
+        raise InputError(f"retrain: {ledger.without_success(rows, folder)}")
+    groups = [(parts.network, searched)]
+    if dataset.kind == "image":
+        text = notation((*BASELINE, Softmax()))
+        groups.append((_baseline(dataset), [Candidate("baseline", -1, text, np.zeros(1, np.int32), "")]))
+    folder = _open(folder, settings, "final" if final else "retrained", name)
+    done = {row["name"]: row for row in ledger.read(folder / "results.csv")}
+    wanted = [candidate for _, group in groups for candidate in group]
+    at_once = machine.cores() if jax.default_backend() == "cpu" else len(wanted)
+    for network, group in groups:
+        measure = _trainer(network, seen, settings, final)
+        group = [candidate for candidate in group if candidate.name not in done]
+        for start in range(0, len(group), at_once):
+            for result in measure(group[start : start + at_once]):
+                _save(folder, result)
+                done[result.candidate.name] = {name: str(value) for name, value in result.row.items()}
+                # Last: a row says that the rest is there.
+                lines = [list(result.row), *(list(row.values()) for row in done.values())]
+                _write_csv(folder / "results.csv", lines)
+                watch(sum(candidate.name in done for candidate in wanted))
+    results = [done[candidate.name] for candidate in searched]
+    if not final:  # else in the order of the search, for nothing else was measured
+        results.sort(key=functools.partial(_rank, dataset.task))
+    _compare(folder, dataset, [row["name"] for row in results if row["status"] == "ok"])
+    return folder, [*results, *(done[candidate.name] for candidate in wanted[len(searched) :])]
+
+
+def _open(folder: Path, settings: config.Config, kind: str, name: str) -> Path:
+    """The folder of the results, with its configuration."""
+    text = config.dump(settings)
+    folder = folder / (f"{kind}-{name}" if name else kind)
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "config.toml").exists() and (folder / "config.toml").read_text("utf-8") != text:
+        raise InputError(f"{folder}: was made with other settings; delete it, repeat those, or give a --name")
+    ledger.write_atomic(folder / "config.toml", text.encode())
+    return folder
+
+
+def _trainer(
+    network: Network, dataset: Dataset, settings: config.Config, final: bool
+) -> Callable[[list[Candidate]], list[Result]]:
+    """A function that trains candidates together."""
+    options = vars(settings.trainer)
+    evaluator = trained(network, dataset._replace(test=None), **options)
+    trainer = training.make(network, dataset, **training.options_of(options))
+    test, child_of = dataset.test, evaluator.child
+    assert test is not None and child_of is not None
+    test_inputs = jnp.asarray(test.inputs)
+    root = jax.random.fold_in(jax.random.key(settings.search.seed), ROOT)
+    state = evaluator.init(root)
+
+    def outputs_of(arch: np.ndarray, params: PyTree) -> np.ndarray:
+        structure, knobs = network.plan(arch)
+        predict = jax.jit(functools.partial(trainer.predict, structure))
+        return np.asarray(predict({"network": knobs, **trainer.rates}, params, test_inputs))
+
+    def measure(group: list[Candidate]) -> list[Result]:
+        keys = jnp.stack([jax.random.fold_in(root, candidate.trial + 1) for candidate in group])
+        _, measured = evaluator.evaluate(keys, state, np.stack([candidate.arch for candidate in group]))
+        results = []
+        for lane, candidate in enumerate(group):
+            of_lane = {name: value[lane] for name, value in measured.items()}
+            child = child_of(keys[lane], state, candidate.arch) if of_lane["status"] == OK else None
+            params = child[0] if child else None
+            outputs = outputs_of(candidate.arch, params) if child else None
+            tested = {} if outputs is None else dataset.task.measures(outputs, test.labels)
+            row = _row(candidate, dataset.task, {} if final else of_lane, tested, of_lane)
+            results.append(Result(candidate, row, params, outputs))
+        return results
+
+    return measure
+
+
+def _row(
+    candidate: Candidate, task: Task, validated: dict[str, Any], tested: dict[str, Any], child: dict[str, Any]
+) -> dict[str, Any]:
+    """A row of results.csv: measures on both splits, and `child`, which holds what else was measured."""
+    status, reason = STATUS[int(child["status"])]
+    return {
+        "name": candidate.name,
+        "trial": candidate.trial if candidate.trial >= 0 else "",
+        "architecture": candidate.architecture,
+        "params": ledger.number(child["params"]),
+        "epochs": ledger.number(child["epochs"]),
+        "searched_reward": candidate.searched,
+        **{f"validation_{name}": ledger.number(validated.get(name, np.nan)) for name in task.names},
+        **{f"test_{name}": ledger.number(tested.get(name, np.nan)) for name in task.names},
+        "status": status,
+        "reason": reason,
+    }
+
+
+def _save(folder: Path, result: Result) -> None:
+    """Weights and outputs of a network that succeeded."""
+    if result.outputs is None:
+        return
+    path, about = folder / result.candidate.name, {"architecture": result.candidate.architecture}
+    path.mkdir(exist_ok=True)
+    ledger.write_atomic(path / "weights.safetensors", checkpoint.to_safetensors(result.params, about))
+    _write_csv(path / "outputs.csv", result.outputs.tolist())
+
+
+def _rank(task: Task, row: dict[str, str]) -> tuple[bool, float]:
+    """What sorts rows by their first measure on the validation split, the best first and failures last."""
+    value = float(row[f"validation_{task.names[0]}"] or 0)
+    return row["status"] != "ok", -value if task.more_is_better else value
+
+
+def _compare(folder: Path, dataset: Dataset, names: list[str]) -> None:
+    """ensemble.csv: the mean prediction of the first networks; confusion.csv: that of the first one alone."""
+    if not names:
+        return
+    assert dataset.test is not None
+    task, labels = dataset.task, dataset.test.labels
+    outputs = [np.loadtxt(folder / n / "outputs.csv", delimiter=",", ndmin=2) for n in names[:ENSEMBLE]]
+    measured = task.measures(task.ensemble(np.stack(outputs)), labels)
+    heading = ["networks", *(f"test_{name}" for name in measured)]
+    values = [" ".join(names[:ENSEMBLE]), *map(ledger.number, measured.values())]
+    _write_csv(folder / "ensemble.csv", [heading, values])
+    if task.predict is not None:
+        table = np.zeros((len(dataset.classes),) * 2, int)
+        np.add.at(table, (labels, task.predict(outputs[0])), 1)
+        rows = [[name, *row] for name, row in zip(dataset.classes, table.tolist(), strict=True)]
+        _write_csv(folder / "confusion.csv", [["true \\ predicted", *dataset.classes], *rows])
+
+
+def with_validation(dataset: Dataset) -> Dataset:
+    """Trained on the validation inputs too; they remain what a child's first epoch is compared on."""
+    splits = zip(dataset.train, dataset.validation, strict=True)
+    return dataset._replace(train=Split(*(np.concatenate(both) for both in splits)))
+
+
+def _baseline(dataset: Dataset) -> Network:
+    """A network such as one writes by hand: two convolutions with pooling, one dense layer, dropout."""
+    structure = chain.ChainStructure(
+        dataset.train.inputs.shape[1:], BASELINE, dataset.num_outputs, dropout=(len(BASELINE) - 1,)
+    )
+
+    def plan(arch: Any) -> tuple[chain.ChainStructure, Any]:
+        del arch
+        chain.shapes(structure.image_shape, structure.layers)
+        return structure, {"dropout": np.array([0.5], np.float32)}
+
+    return chain.network(plan, "auto")
+
+
+def _write_csv(path: Path, rows: list[list[Any]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    ledger.write_atomic(path, text.getvalue().encode())
