@@ -100,7 +100,7 @@ def test_a_run_without_a_success():
         ({"space": None}, "space.name: missing; it takes one of: blocks"),
         ({"controller": 3}, "controller: found 3; it takes a name or a table"),
         ({"trainer": "adam"}, 'trainer: found "adam"; it takes a table'),
-        ({"trainer": {"epochs": 1}}, "trainer: not used, for evaluator 'mock' trains no network"),
+        ({"trainer": {"epochs": 1}}, "trainer: not used, for evaluator 'mock' does not ask for it"),
         ({"budget": "many"}, 'search.budget: found "many"; it takes an integer'),
         ({"seeds": 5}, "search.seeds: jaxnas.search runs one search"),
         ({"configuration": "none.toml"}, "none.toml: cannot read this configuration"),

@@ -68,7 +68,7 @@ def execute(
         where neither machine nor versions changed, it was trained again with another result; or as
         `export.files`.
     """
-    if settings.trainer is None:
+    if not hasattr(settings.trainer, "precision"):  # none, or one of an evaluator that trains in its own way
         raise InputError(
             f"export: the run's evaluator {settings.evaluator.name!r} trains no networks; "
             "give a run whose evaluator is trained"

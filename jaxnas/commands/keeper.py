@@ -43,7 +43,7 @@ class Keeper(NamedTuple):
 
 def make(settings: config.Config, parts: config.Parts) -> Keeper:
     """Of the searches of a run. A check that has been done, or of a folder without a network, gives None."""
-    if parts.dataset is None:
+    if parts.dataset is None or not hasattr(settings.trainer, "precision"):  # it trains in a way of its own
         return Keeper(None, lambda folder: None)
     dataset, origins = parts.dataset, []  # the origin is made when the first network is kept
 

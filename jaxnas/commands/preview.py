@@ -19,7 +19,7 @@ def show(settings: Any) -> None:
     parts = config.build(settings)
     space, controller = parts.space, parts.controller
     console.print(f"space {space.name}: {space.size:,} architectures of {space.num_steps} decisions")
-    probe, steps = _small(parts, settings) if parts.dataset is not None else (parts.evaluator, 1.0)
+    probe, steps = _small(parts, settings) if hasattr(settings.trainer, "epochs") else (parts.evaluator, 1.0)
     search = loop.make(space, controller, probe, parts.reward, parts.rejected)
     state = search.init(jax.random.key(settings.search.seed))
     sampled = min(controller.batch_size, 4, settings.search.budget)

@@ -77,7 +77,7 @@ def settings_of(
     Raises:
       InputError: the run trains no networks, the number of epochs is below 1, or a wrong override.
     """
-    if settings.trainer is None:
+    if not hasattr(settings.trainer, "epochs"):  # none, or one of an evaluator that trains in its own way
         raise InputError(
             f"retrain: the run's evaluator {settings.evaluator.name!r} trains no networks; "
             "give a run whose evaluator is trained"

@@ -7,6 +7,7 @@ from jaxnas.evaluators.table import table
 from jaxnas.evaluators.trained import trained
 
 REGISTRY = {"mock": mock, "table": table, "trained": trained}
+DEFAULT = "trained"
 
 # Options that make a quick evaluator of each: the checks of jaxnas.testing run on it.
 EXAMPLES = {
@@ -15,4 +16,4 @@ EXAMPLES = {
     "trained": {"epochs": 1, "batch_size": 16},
 }
 
-__all__ = ["EXAMPLES", "REGISTRY", "constrain", "mock", "reuse", "table", "trained"]
+__all__ = ["DEFAULT", "EXAMPLES", "REGISTRY", "constrain", "mock", "reuse", "table", "trained"]

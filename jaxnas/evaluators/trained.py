@@ -55,7 +55,7 @@ class _Result(NamedTuple):
     measures: dict[str, float]
 
 
-def trained(
+def population_trainer(
     network: Network,
     dataset: Dataset,
     limits: Mapping[str, float] | None = None,
@@ -310,6 +310,16 @@ def trained(
         stats=lambda: pool.stats,
         costs=costs,
     )
+
+
+def trained(
+    network: Network,
+    dataset: Dataset,
+    limits: Mapping[str, float] | None = None,
+    **trainer: Annotated[Any, population_trainer],
+) -> Evaluator:
+    """Trains every architecture on `[data]`; its options are those of `[trainer]`."""
+    return population_trainer(network, dataset, limits, **trainer)
 
 
 def _name(key: jax.Array, state: PyTree, arch: np.ndarray) -> tuple[bytes, ...]:

@@ -4,20 +4,17 @@ import sys
 import tomllib
 import types
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxnas.config import configuration as config
-from jaxnas.config import options
+from jaxnas import config
 from jaxnas.errors import InputError
 from jaxnas.training.task import MULTICLASS
 from jaxnas.types import Dataset, Split
-
-REAL_REGISTRIES = config.registries
 
 # Parts that remember what they were made of.
 
@@ -86,8 +83,13 @@ def gradient(
     return Made("gradient", (space,), {"learning_rate": learning_rate, "clip": clip})
 
 
-def trained(network, dataset, limits=None, *, epochs: int = 5, optimizer: str = "adam") -> Made:
+def train(*, epochs: int = 5, optimizer: str = "adam") -> None:
+    """How."""
+
+
+def trained(network, dataset, limits=None, **trainer: Annotated[Any, train]) -> Made:
     """Trains."""
+    epochs, optimizer = trainer["epochs"], trainer["optimizer"]
     return Made("trained", (network, dataset, limits), {"epochs": epochs, "optimizer": optimizer})
 
 
@@ -123,12 +125,12 @@ FAKES: dict[str, dict[str, Callable]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def fakes():
-    parts = types.ModuleType("fake_parts")
-    parts.stack, parts.odd, parts.number = stack, lambda *, n: n, 3  # type: ignore[attr-defined]
+    module = types.ModuleType("fake_parts")
+    module.stack, module.odd, module.number = stack, lambda *, n: n, 3  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "registries", lambda: FAKES)
+        patch.setattr("jaxnas.config.parts.registries", lambda: FAKES)
         patch.setattr("jaxnas.data.load", load_data)
-        patch.setitem(sys.modules, "fake_parts", parts)
+        patch.setitem(sys.modules, "fake_parts", module)
         yield
 
 
@@ -648,14 +650,3 @@ def test_usage(tmp_path, capfd):
     assert "--search.twin, --search.no-twin" in text
     assert "chance, gradient, or package.module:factory" in text
     assert "--space.legal" not in text
-
-
-# The real parts.
-
-
-@pytest.mark.parametrize("section", FAKES)
-def test_every_option_of_every_part_is_documented(section):
-    for name, factory in REAL_REGISTRIES()[section].items():
-        cls = options.declare(section, factory)
-        for option in dataclasses.fields(cls):
-            assert f"{option.name}:" in cls.__doc__, f"{section} {name}"
