@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnas import config, report
-from jaxnas.commands import perform, plan
+from jaxnas.commands import perform, plan, upkeep
 from jaxnas.config import options
 from jaxnas.errors import InputError, unknown
 from jaxnas.runs import environment, process
@@ -111,7 +111,8 @@ class Result(NamedTuple):
 
     def report(self) -> "Report":
         """Writes what `jaxnas report` writes into the run's folder; a notebook shows its figures."""
-        return Report(report.write([report.read(self.folder)], self.folder))
+        runs = [report.read(self.folder)]
+        return Report(report.write(runs, self.folder, upkeep.spaces(runs)))
 
     def __repr__(self) -> str:
         rows = report.compare([report.read(self.folder)])

@@ -47,6 +47,7 @@ class Space(NamedTuple):
     size: int  # how many architectures are legal; at most, where they are too many to try a rule on
     settings: Any = None  # what the space's own network needs to know of it; hashable
     layers: Callable[[Any], tuple[Any, ...]] = no_layers  # host: arch [T] → its parts, see spaces/layers.py
+    write: Callable[[Any], str] | None = None  # host: a part → its words in `describe`; None: layers.token
 
 
 class Network(NamedTuple):

@@ -26,7 +26,7 @@ def execute_and_tell(settings: Any, searches: list[Any], folder: Path, parts: An
     with saved(f"jaxnas resume {shlex.quote(str(folder))}"):
         execute(settings, searches, folder, parts)
     runs = [report.read(folder)]
-    report.write(runs, folder)
+    report.write(runs, folder, {runs[0].path: upkeep.source_of(parts)})
     if len(searches) > 1:
         report.show(report.compare(runs))
     has_network, path = (folder / "best" / "model.stablehlo").exists(), shlex.quote(str(folder))
@@ -38,11 +38,12 @@ def execute_and_tell(settings: Any, searches: list[Any], folder: Path, parts: An
 
 def execute(settings: Any, searches: list[PlannedSearch], folder: Path, parts: Any) -> None:
     """Run the searches of a run, whose folder the caller has `owned`; show, log and draw their progress."""
-    page = upkeep.Page(folder, upkeep.source_of(parts))
+    source = upkeep.source_of(parts)
+    page = upkeep.Page(folder, source)
     for search in searches:
         with (
             progress.Display(folder / search.folder, search.search, search.stop.budget) as display,
-            _logged(settings, folder / search.folder) as log,
+            _logged(settings, folder / search.folder, source) as log,
         ):
 
             def watch(now: run.Progress, told: tuple = (display.update, log)) -> None:
@@ -71,14 +72,14 @@ def tell_check(agrees: bool, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _logged(settings: Any, folder: Path) -> Iterator[Callable[[Any], None]]:
+def _logged(settings: Any, folder: Path, source: report.Source) -> Iterator[Callable[[Any], None]]:
     """What is told of a search that also writes a log elsewhere."""
     if settings.search.log == "none":
         yield lambda _: None
         return
     from jaxnas.log import tensorboard
 
-    log = tensorboard.Log(folder, config.to_table(settings))
+    log = tensorboard.Log(folder, config.to_table(settings), source)
     try:
         yield lambda _: log.update()
     finally:

@@ -18,8 +18,9 @@ def run(options: argparse.Namespace, _: list[str]) -> int:
     machine.use_cpu()
     runs = [report.read(path) for path in options.runs]
     folder = options.out or options.runs[0]
-    written = report.write(runs, folder)
+    sources = upkeep.sources(runs)
+    written = report.write(runs, folder, sources)
     report.show(report.compare(runs))
-    for path in (*written, report.write_page(runs, folder, upkeep.sources(runs))):
+    for path in (*written, report.write_page(runs, folder, sources)):
         print(path)
     return 0

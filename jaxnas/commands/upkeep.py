@@ -19,6 +19,15 @@ def source_of(parts: config.Parts) -> report.Source:
     return report.Source(parts.space, parts.network, shape)
 
 
+def spaces(runs: Sequence[report.Run]) -> dict[Path, report.Source]:
+    """By path of run, its space alone, which needs no data; runs whose space is not here are left out."""
+    known: dict[Path, report.Source] = {}
+    for run in runs:
+        with contextlib.suppress(InputError):
+            known[run.path] = report.Source(config.build_space(config.load(run.path / "config.toml")))
+    return known
+
+
 def sources(runs: Sequence[report.Run]) -> dict[Path, report.Source]:
     """By path of run and of twin. Without the data no shapes are known; without the space, nothing is."""
     found: dict[Path, report.Source] = {}

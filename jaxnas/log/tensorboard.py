@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxnas.errors import InputError
-from jaxnas.report import drawing, pictures
+from jaxnas.report import Source, parts_of, pictures, write_of
 from jaxnas.runs import ledger
 
 FOLDER = "tensorboard"  # within the run's
@@ -41,9 +41,12 @@ def package() -> Any:
 
 
 class Log:
-    """Follows the run in `folder`; `settings` {section: {key: value}} are its hyperparameters."""
+    """Follows the run in `folder`; `settings` {section: {key: value}} are its hyperparameters.
 
-    def __init__(self, folder: Path, settings: Mapping[str, Mapping[str, Any]]):
+    With a source the best network is drawn as what its space says that it is made of.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Mapping[str, Any]], source: Source | None = None):
         tensorboard = package()
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
         self.writer = tensorboard.SummaryWriter(logdir=str(folder / FOLDER), flush_secs=10)
@@ -51,7 +54,7 @@ class Log:
         self.policy, self.drawn = folder / "policy.npz", set()
         self.batch_size, self.best, self.written = 0, float("-inf"), None
         self.sizes, self.values, self.figure, self.last = [], [], 0, 0  # of the trials that have both
-        self.skip = drawing.default_skip(settings)
+        self.source = source
         flat = {f"{s}.{key}": _plain(v) for s, table in settings.items() for key, v in table.items()}
         experiment, started, self.ended = tensorboard.summary.hparams(flat, {BEST: 0.0})
         for summary in (experiment, started):
@@ -76,9 +79,8 @@ class Log:
                 self.sizes.append(size)
                 self.values.append(value)
         if best:  # of those that came together the last
-            self.writer.add_image(
-                "best/network", pictures.network(best[0], self.skip), best[1], dataformats="HWC"
-            )
+            drawn = pictures.network(parts_of(best[0], self.source), best[0], write_of(self.source))
+            self.writer.add_image("best/network", drawn, best[1], dataformats="HWC")
         if len(self.sizes) > MORE * self.figure:
             self._draw()
         for row in self.rounds.new():

@@ -12,19 +12,23 @@ from pathlib import Path
 from jaxnas.errors import InputError
 from jaxnas.report import page
 from jaxnas.report.arms import Arm, Rows, best_so_far_figure, choices, comparison, top
-from jaxnas.report.page import Source
 from jaxnas.report.plots import figures
 from jaxnas.report.runs import Run, read
+from jaxnas.report.sources import Source, parts_of, write_of
 from jaxnas.report.tables import Row, compare, show
 
 __all__ = [
     "Arm", "Row", "Rows", "Run", "Source", "best_so_far_figure", "choices", "compare", "comparison",
-    "figures", "read", "show", "top", "write", "write_page",
+    "figures", "parts_of", "read", "show", "top", "write", "write_of", "write_page",
 ]  # fmt: skip
 
 
-def write(runs: Sequence[Run], folder: str | Path) -> list[Path]:
+def write(
+    runs: Sequence[Run], folder: str | Path, sources: Mapping[Path, Source] | None = None
+) -> list[Path]:
     """Write `comparison.csv` and `figures/NAME.svg` into the folder, each whole at any moment; their paths.
+
+    `sources` says by path of run what its configuration makes of architectures; without, they are not drawn.
 
     Raises:
       InputError: the folder cannot be written to.
@@ -33,7 +37,7 @@ def write(runs: Sequence[Run], folder: str | Path) -> list[Path]:
     rows = [["" if value != value else value for value in row] for row in compare(runs)]  # NaN is empty
     csv.writer(table, lineterminator="\n").writerows([Row._fields, *rows])
     texts = {"comparison.csv": table.getvalue()}
-    texts |= {f"figures/{name}.svg": text for name, text in figures(runs).items()}
+    texts |= {f"figures/{name}.svg": text for name, text in figures(runs, sources).items()}
     return [_write(Path(folder) / name, text) for name, text in texts.items()]
 
 

@@ -1,17 +1,17 @@
-"""Cells as graphs: notations of spaces `nasnet` and `nasbench201` → nodes and edges → a layout."""
+"""Cells as graphs: the parts of an architecture → nodes and edges → a layout."""
 
 import itertools
-import re
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-BLOCK = re.compile(r"(add|cat)\((\w+)\(([^()]+)\),(\w+)\(([^()]+)\)\)")
-EDGE = re.compile(r"([\w.]+)~(\d+)")
+from jaxnas.spaces.layers import Cell, states
+
 HIGH, LOW = 26, 22  # of a node and of an operation, in pixels
 APART, BETWEEN, GAP = 16, 40, 8  # operations and their node, rows, operations of a node
 LANE = 18  # room for an edge that passes a row
 
 
-class Cell(NamedTuple):
+class Graph(NamedTuple):
     """A directed graph without cycles."""
 
     name: str
@@ -40,15 +40,12 @@ class Drawing(NamedTuple):
     lines: tuple[str, ...]  # paths of edges, in SVG's notation
 
 
-def cells(architecture: str) -> list[Cell]:
-    """The cells that an architecture's notation describes; none in the notation of another space."""
-    if "~" in architecture:
-        return [_nasbench201(architecture)] if EDGE.search(architecture) else []
-    kinds = re.split(r"\s*(normal|reduction):\s*", architecture)[1:]
-    return [_nasnet(*each) for each in zip(kinds[::2], kinds[1::2], strict=True)]
+def graphs(parts: Sequence[Any]) -> list[Graph]:
+    """Of the cells among an architecture's parts: states are nodes, operations on them are edges."""
+    return [_graph(part) for part in parts if isinstance(part, Cell)]
 
 
-def draw(cell: Cell) -> Drawing:
+def draw(cell: Graph) -> Drawing:
     """A row a depth; above each node the operations on its inputs; an edge passes rows in a lane of its own.
 
     Rows are ordered by where their inputs lie, so that few edges cross (Sugiyama, Tagawa & Toda 1981).
@@ -121,8 +118,9 @@ def _path(points: list[tuple[float, float]]) -> str:
 
 
 def _kind(operation: str) -> str:
-    found = re.match(r"(avg|max)|(identity|skip)", operation)
-    return "convolution" if not found else "pooling" if found[1] else "identity"
+    if operation.startswith(("identity", "skip")):
+        return "identity"
+    return "pooling" if operation.startswith(("avg", "max")) else "convolution"
 
 
 def _wide(words: str) -> float:
@@ -130,27 +128,22 @@ def _wide(words: str) -> float:
     return round(max(34.0, 16 + 6.6 * len(words)), 1)
 
 
-def _nasnet(name: str, notation: str) -> Cell:
-    """Blocks combine two states; those that no block uses are concatenated (Zoph et al. 2018)."""
-    nodes, edges, used = ["h-1", "h"], [], set()
-    for number, block in enumerate(BLOCK.findall(notation), 1):
-        combine, *pairs = block
-        nodes.append(f"b{number} {combine}")
-        for operation, source in zip(pairs[::2], pairs[1::2], strict=True):
-            at = nodes.index(source) if source in nodes else 1 + int(source[1:])
-            used.add(at)
-            edges.append((at, len(nodes) - 1, operation))
-    edges += [(at, len(nodes), "") for at in range(2, len(nodes)) if at not in used]
-    return Cell(f"{name} cell", (*nodes, "concatenation"), tuple(edges))
-
-
-def _nasbench201(notation: str) -> Cell:
-    """Node i sums the outputs of the operations on the nodes before it (Dong & Yang 2020)."""
-    groups = notation.split("+")
-    edges = [
-        (int(source), to, operation.replace("nor_", "").replace("_", " "))
-        for to, group in enumerate(groups, 1)
-        for operation, source in EDGE.findall(group)
-        if operation != "none"
-    ]
-    return Cell("cell", ("input", *(f"node {i}" for i in range(1, len(groups))), "output"), tuple(edges))
+def _graph(cell: Cell) -> Graph:
+    """The first of the cell's inputs is drawn last. What an operation "none" leads to is not connected."""
+    count = len(cell.inputs)
+    # Of each state among the nodes.
+    place = [*reversed(range(count)), *range(count, count + len(cell.blocks))]
+    edges, used = [], set()
+    for b, block in enumerate(cell.blocks):
+        for source, operation in zip(block.inputs, block.operations, strict=True):
+            used.add(source)
+            if operation != "none":
+                words = operation.removeprefix("nor_").replace("_", " ")
+                edges.append((place[source], count + b, words))
+    inputs, made = tuple(reversed(cell.inputs)), states(cell)[count:]
+    if cell.output == "last":
+        inner = (f"node {b + 1}" for b in range(len(made) - 1))
+        return Graph(cell.name, (*inputs, *inner, "output"), tuple(edges))
+    nodes = [f"{name} {block.combine}" for name, block in zip(made, cell.blocks, strict=True)]
+    edges += [(node, count + len(nodes), "") for node in range(count, count + len(nodes)) if node not in used]
+    return Graph(f"{cell.name} cell", (*inputs, *nodes, "concatenation"), tuple(edges))

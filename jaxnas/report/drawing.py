@@ -1,18 +1,18 @@
-"""A network drawn from its notation: a box a layer from the image to the classes, or its cells as graphs."""
+"""A network drawn from its parts: a box a layer from the image to the classes, or its cells as graphs."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jaxnas.report import cells, svg
+from jaxnas.spaces.layers import Conv, Dense, Dropout, GlobalPool, Pool, Softmax, token
 
-KINDS = {  # the first letters of a layer in the notations → what it is, and its colour
-    "C": ("convolution", "#0072b2"),
-    "P": ("pooling", "#d55e00"),
-    "FC": ("dense", "#009e73"),
-    "D": ("dropout", "#8b949e"),
-    "GAP": ("mean of all pixels", "#d55e00"),
-    "SM": ("softmax", "#b27a00"),
+KINDS = {  # a type of layer → what it is, and its colour
+    Conv: ("convolution", "#0072b2"),
+    Pool: ("pooling", "#d55e00"),
+    Dense: ("dense", "#009e73"),
+    Dropout: ("dropout", "#8b949e"),
+    GlobalPool: ("mean of all pixels", "#d55e00"),
+    Softmax: ("softmax", "#b27a00"),
 }
 OTHER = ("layer", "#b8588f")
 INPUT = "#59636e"
@@ -22,8 +22,8 @@ LEFT, TOP = 16.0, 68.0
 HUES = {"node": INPUT, "convolution": "#0072b2", "pooling": "#d55e00", "identity": "#8b949e"}  # in a cell
 
 
-class Layer(NamedTuple):
-    """A layer of a notation."""
+class Box(NamedTuple):
+    """What is drawn of a layer."""
 
     words: str
     kind: str
@@ -31,48 +31,51 @@ class Layer(NamedTuple):
     skip: int  # adds the output of the layer so many before it; 0 for none
 
 
-def layers(architecture: str, default_skip: int = 0) -> list[Layer]:
-    """The layers of a notation; `default_skip` is that of a convolution whose notation names none."""
-    found = []
-    for words in re.split(r"\s+-\s+|\s+(?![^(]*\))", architecture.strip()):
+def boxes(parts: Sequence[Any], architecture: str, write: Callable[[Any], str] = token) -> list[Box]:
+    """The input, then a box a layer; one of the architecture's text where its parts are not known."""
+    drawn = [Box("image", "input", INPUT, 0)]
+    for part in parts:
+        words = write(part)
         if words:
-            letters = re.match(r"[A-Z]*", words)
-            kind, colour = KINDS.get(letters[0] if letters else "", OTHER)
-            named = re.search(r"\+skip(\d+)", words)
-            skip = int(named[1]) if named else default_skip * words.startswith("C(")
-            found.append(Layer(words, kind, colour, skip))
-    return found
+            drawn.append(
+                Box(words, *KINDS.get(type(part), OTHER), part.skip if isinstance(part, Conv) else 0)
+            )
+    return drawn if parts else [*drawn, Box(architecture, *OTHER, 0)]
 
 
-def default_skip(settings: Mapping[str, Any]) -> int:
-    """The skip of a convolution whose notation names none: the first value in a run's configuration."""
-    values = settings.get("space", {}).get("skip")
-    return values[0] if isinstance(values, Sequence) and values and isinstance(values[0], int) else 0
+def draw(
+    parts: Sequence[Any], architecture: str, title: str, subtitle: str, write: Callable[[Any], str] = token
+) -> str:
+    """An SVG document of an architecture's parts: its layers, or its cells.
 
-
-def draw(architecture: str, title: str, subtitle: str, default_skip: int = 0) -> str:
-    """An SVG document of the layers of an architecture, or of its cells, in the notation of its space."""
-    graphs = [cells.draw(cell) for cell in cells.cells(architecture)]
+    Args:
+      parts: what `Space.layers` gives; empty where they are not known, and then `architecture` is written.
+      architecture: in the notation of its space.
+      title: above the drawing.
+      subtitle: below the title.
+      write: part → its words, as `Space.write`.
+    """
+    graphs = [cells.draw(cell) for cell in cells.graphs(parts)]
     if graphs:
         return _cells(graphs, title, subtitle)
-    boxes = [Layer("image", "input", INPUT, 0), *layers(architecture, default_skip)]
-    has_skips = any(layer.skip for layer in boxes)
-    width = TALL if has_skips else WIDTH
-    columns = 1 if has_skips else int((svg.WIDTH - 2 * LEFT + GAP) // (WIDTH + GAP))
-    start = (svg.WIDTH - width) / 2 if has_skips else LEFT
+    drawn = boxes(parts, architecture, write)
+    has_skips = any(box.skip for box in drawn)
+    width = TALL if has_skips or not parts else WIDTH
+    columns = 1 if has_skips or not parts else int((svg.WIDTH - 2 * LEFT + GAP) // (WIDTH + GAP))
+    start = (svg.WIDTH - width) / 2 if columns == 1 else LEFT
     body, top = [], TOP
-    for i, layer in enumerate(boxes):
+    for i, box in enumerate(drawn):
         left, top = start + (width + GAP) * (i % columns), TOP + (HEIGHT + GAP) * (i // columns)
-        body.append(svg.rectangle(left, top, width, HEIGHT, layer.colour))
-        body.append(svg.text(left + width / 2, top + 19, layer.words, "middle strong"))
-        body.append(svg.text(left + width / 2, top + 35, layer.kind, "middle small"))
-        if i + 1 < len(boxes):
+        body.append(svg.rectangle(left, top, width, HEIGHT, box.colour))
+        body.append(svg.text(left + width / 2, top + 19, box.words, "middle strong"))
+        body.append(svg.text(left + width / 2, top + 35, box.kind, "middle small"))
+        if i + 1 < len(drawn):
             y = top + HEIGHT / 2
             along = f"M{left + width:g} {y:g}h{GAP - 5:g}"
             turn = f"M{left + width / 2:g} {top + HEIGHT:g}v{GAP / 2:g}H{start + width / 2:g}v{GAP / 2 - 5:g}"
             body.append(svg.group("muted", [svg.arrow(turn if (i + 1) % columns == 0 else along)]))
-        if layer.skip:
-            body.append(_skip(left + width, top, layer.skip))
+        if box.skip:
+            body.append(_skip(left + width, top, box.skip))
     return svg.document(title, subtitle, top + HEIGHT + 16, body)
 
 

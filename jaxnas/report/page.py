@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,22 +22,14 @@ from jaxnas.report import cells, drawing, policy
 from jaxnas.report.curves import records, rolling_mean
 from jaxnas.report.plots import evenly
 from jaxnas.report.runs import Run, column, numbers, with_twins
+from jaxnas.report.sources import Source, parts_of, write_of
 from jaxnas.runs import ledger
-from jaxnas.types import Network, Space
 
 LIMIT = 950_000  # bytes of a page
 TRIALS = (100_000, 20_000, 5000, 2000, 500)  # of a run in the table, the largest number that fits the limit
 POINTS = 500  # of a line at most
 BEST = 5  # networks that are drawn
 FILE = "report.html"
-
-
-class Source(NamedTuple):
-    """What a run's configuration says of its architectures."""
-
-    space: Space
-    network: Network | None = None  # None where nothing is trained
-    image_shape: tuple[int, int, int] | None = None
 
 
 def html(data: str, title: str, *, live: bool = False) -> str:
@@ -135,22 +127,23 @@ def _best(run: Run, eligible: np.ndarray, source: Source | None) -> list[dict[st
             "architecture": architecture,
             "numbers": {name: _number(column(run, name)[trial]) for name in ("reward", "accuracy", "params")},
             "image": list(source.image_shape) if source and source.image_shape else None,
-            "parts": [list(part) for part in _parts(run, architecture, source)],
-            "cells": [cells.draw(cell)._asdict() for cell in cells.cells(architecture)],
+            "parts": [list(part) for part in _layers(architecture, source)],
+            "cells": [cells.draw(cell)._asdict() for cell in cells.graphs(parts_of(architecture, source))],
         }
         for architecture, trial in best
     ]
 
 
-def _parts(run: Run, architecture: str, source: Source | None) -> list[summary.Part]:
-    """The layers with their shapes; those of the notation where there is no network to ask."""
+def _layers(architecture: str, source: Source | None) -> list[summary.Part]:
+    """The layers with their shapes; without shapes where there is no network to ask."""
     if source is not None and source.network is not None and source.image_shape is not None:
         with contextlib.suppress(InputError):
             return summary.parts(source.network, source.space.parse(architecture), source.image_shape)
-    if cells.cells(architecture):
+    parts = parts_of(architecture, source)
+    if cells.graphs(parts):
         return []
-    found = drawing.layers(architecture, drawing.default_skip(run.config))
-    return [summary.Part(f"{layer.kind} {layer.words}", (), 0, layer.skip) for layer in found]
+    boxes = drawing.boxes(parts, architecture, write_of(source))[1:]
+    return [summary.Part(f"{box.kind} {box.words}", (), 0, box.skip) for box in boxes]
 
 
 def _times(timings: Mapping[str, np.ndarray]) -> list[tuple[str, float]]:

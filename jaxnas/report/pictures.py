@@ -1,12 +1,14 @@
 """Figures as pixels, for what shows no SVG: accuracy against parameters, and a network, drawn by Pillow."""
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxnas.report import cells, drawing, svg
 from jaxnas.report.curves import pareto
+from jaxnas.spaces.layers import token
 
 WIDTH, HEIGHT = 640, 400  # of a chart, in pixels
 GRID, INK, BLUE = "#d9dee3", "#59636e", "#0072b2"
@@ -35,25 +37,25 @@ def scatter(size: np.ndarray, value: np.ndarray, name: str) -> np.ndarray:  # [N
     return np.asarray(page)
 
 
-def network(architecture: str, default_skip: int = 0) -> np.ndarray:  # → uint8 [H, W, 3]
-    """The layers below each other with arcs for skips, or the cells."""
-    graphs = [cells.draw(cell) for cell in cells.cells(architecture)]
-    return np.asarray(_cells(graphs) if graphs else _layers(architecture, default_skip))
+def network(
+    parts: Sequence[Any], architecture: str, write: Callable[[Any], str] = token
+) -> np.ndarray:  # → uint8 [H, W, 3]
+    """The layers below each other with arcs for skips, or the cells; arguments as in `drawing.draw`."""
+    graphs = [cells.draw(cell) for cell in cells.graphs(parts)]
+    return np.asarray(_cells(graphs) if graphs else _layers(drawing.boxes(parts, architecture, write)))
 
 
-def _layers(architecture: str, default_skip: int) -> Any:
-    image = drawing.Layer("image", "input", drawing.INPUT, 0)
-    boxes = [image, *drawing.layers(architecture, default_skip)]
+def _layers(boxes: Sequence[drawing.Box]) -> Any:
     page, pen = _page(BOX + 120, (HIGH + GAP) * len(boxes) + 8)
-    for i, layer in enumerate(boxes):
+    for i, box in enumerate(boxes):
         top = 8 + (HIGH + GAP) * i
         middle = top + HIGH / 2
-        pen.rounded_rectangle([20, top, 20 + BOX, top + HIGH], 6, outline=layer.colour)
-        pen.text((20 + BOX / 2, middle), f"{layer.words}  {layer.kind}", "black", anchor="mm")
+        pen.rounded_rectangle([20, top, 20 + BOX, top + HIGH], 6, outline=box.colour)
+        pen.text((20 + BOX / 2, middle), f"{box.words}  {box.kind}", "black", anchor="mm")
         if i:
             pen.line([(20 + BOX / 2, top - GAP), (20 + BOX / 2, top)], INK)
-        if layer.skip:
-            start, out = middle - layer.skip * (HIGH + GAP) + 6, 16 + 14 * min(layer.skip, 4)
+        if box.skip:
+            start, out = middle - box.skip * (HIGH + GAP) + 6, 16 + 14 * min(box.skip, 4)
             pen.arc([20 + BOX - out, start, 20 + BOX + out, middle], -90, 90, INK)
             pen.text((20 + BOX + 2, middle - 1), "+", "black", anchor="ls")
     return page

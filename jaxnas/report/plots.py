@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from jaxnas.report import drawing, learning, svg
 from jaxnas.report.curves import pareto, records, rolling_mean, shares
 from jaxnas.report.runs import Run, column, with_twins
+from jaxnas.report.sources import Source, parts_of, write_of
 
 LINE_POINTS = 600  # of a line at most: more than can be seen
 AREA_POINTS = 5500  # of all areas of a figure together, about
@@ -25,7 +27,9 @@ class _Series(NamedTuple):
     style: str  # classes of svg
 
 
-def figures(runs: Sequence[Run], *, window: int = 10) -> dict[str, str]:
+def figures(
+    runs: Sequence[Run], sources: Mapping[Path, Source] | None = None, *, window: int = 10
+) -> dict[str, str]:
     """{name: SVG document} that compare one or more runs and their twins.
 
     `reward`: the mean reward of the last `window` trials, and the best so far. `accuracy_params`: every
@@ -33,7 +37,7 @@ def figures(runs: Sequence[Run], *, window: int = 10) -> dict[str, str]:
     out where no run measures parameters. `choices`: how often each choice was taken over time, a small
     plot a decision ("knowledge discovery"). Of the first run alone: `epsilon`, accuracy and constant
     predictors at each ε; `controller`, what it reports of itself; `size`, depth and parameters over time;
-    `best`, a drawing of the best network.
+    `best`, a drawing of the best network by what `sources` says of it.
     """
     pairs, series, number = with_twins(runs), [], Counter()
     names = Counter(run.name for run, _ in pairs)
@@ -51,7 +55,7 @@ def figures(runs: Sequence[Run], *, window: int = 10) -> dict[str, str]:
         "epsilon": learning.epsilon_figure(first, name),
         "controller": learning.measures_figure(first),
         "size": learning.size_figure(first, max(window, len(first.trials["reward"]) // 20)),
-        "best": _best(first),
+        "best": _best(first, (sources or {}).get(first.path)),
     }
     return drawn | {key: figure for key, figure in of_first.items() if figure is not None}
 
@@ -107,7 +111,7 @@ def _measured(run: Run, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return run.trials["architecture"][known], size[known], value[known]
 
 
-def _best(run: Run) -> str | None:
+def _best(run: Run, source: Source | None) -> str | None:
     """The network of the highest reward."""
     reward = np.where(run.trials["status"] == "ok", column(run, "reward"), np.nan)
     if not np.isfinite(reward).any():
@@ -118,7 +122,8 @@ def _best(run: Run) -> str | None:
         f"{name} {column(run, name)[trial]:,.6g}" for name in ("accuracy", "params") if name in run.measures
     ]
     architecture, title = str(run.trials["architecture"][trial]), f"The best network of {run.name}"
-    return drawing.draw(architecture, title, ", ".join(measured), drawing.default_skip(run.config))
+    parts, write = parts_of(architecture, source), write_of(source)
+    return drawing.draw(parts, architecture, title, ", ".join(measured), write)
 
 
 def _choices(series: Sequence[_Series], window: int) -> str:

@@ -115,6 +115,7 @@ def blocks(
         size=size,
         settings=tuple(filters),
         layers=layers,
+        write=_notation,
     )
     if legal is not None:  # the rules above are counted by hand; a function has to be tried
         found = masks.every(space)

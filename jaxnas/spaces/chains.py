@@ -210,6 +210,7 @@ def make(
         size=size,
         settings=settings,
         layers=layers,
+        write=sign,
     )
 
 

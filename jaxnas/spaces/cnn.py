@@ -28,7 +28,6 @@ from jaxnas.spaces.layers import (
     Setting,
     Softmax,
     Values,
-    notation,
     read,
     token,
 )  # fmt: skip
@@ -261,9 +260,8 @@ def cnn(
     def layers(arch: Any) -> tuple[Part, ...]:
         return _parts(settings, taken(arch))
 
-    def describe(arch: Any) -> str:
-        parts = [p for p in layers(arch) if not isinstance(p, Setting) or p.name in network]
-        return notation(parts, words)
+    def write(part: Part) -> str:  # nothing of a setting that is no decision
+        return "" if isinstance(part, Setting) and part.name not in network else token(part, words)
 
     words = _words(settings)
     return Space(
@@ -274,11 +272,12 @@ def cnn(
         state=lambda walk: walk.place.astype(jnp.int32),
         observe=lambda walk: features[walk.place],
         decode=decode,
-        describe=describe,
+        describe=lambda arch: " - ".join(filter(None, map(write, layers(arch)))),
         parse=lambda text: _parse(text, settings, names, own, values, start, follow),
         size=size,
         settings=settings,
         layers=layers,
+        write=write,
     )
 
 

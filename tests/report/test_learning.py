@@ -8,6 +8,7 @@ import pytest
 from jaxnas import report
 from jaxnas.report import drawing, learning
 from jaxnas.report.runs import depth
+from jaxnas.spaces.layers import Conv, Dense, Dropout, GlobalPool, Pool, Setting, Softmax
 
 SVG = "{http://www.w3.org/2000/svg}"
 HEADER = "trial,round,layer_1,layer_2,architecture,accuracy,constant,params,reward,status,reason"
@@ -85,7 +86,7 @@ def test_the_figures_of_a_run(tmp_path):
         f"The best network of {tmp_path.name}",
         "trial 3, reward 0.9000, accuracy 0.9, params 90",
     ]
-    assert [word for word in words if "(" in word] == ["C(8,3,1)", "P(2,2)"]
+    assert [word for word in words if "(" in word] == ["C(8,3,1) - P(2,2)"]  # no space says what it is
 
 
 def test_without_an_epsilon_there_is_no_figure_of_it(tmp_path):
@@ -95,15 +96,16 @@ def test_without_an_epsilon_there_is_no_figure_of_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "layers"),
+    ("parts", "layers"),
     [
-        ("C(256,5,1) - P(2,2) - FC(128) - SM()", ["C(256,5,1)", "P(2,2)", "FC(128)", "SM()"]),
-        ("C(16,3) P(2,2) D(0.1) SM", ["C(16,3)", "P(2,2)", "D(0.1)", "SM"]),
-        (" - ".join(["C(8,3,1)"] * 12), ["C(8,3,1)"] * 12),
+        ((Conv(256, 5), Pool(2, 2), Dense(128), Softmax()), ["C(256,5,1)", "P(2,2)", "FC(128)", "SM()"]),
+        ((Setting("optimizer", "sgd"), Dropout(0.1), GlobalPool()), ["optimizer=sgd", "D(0.1)", "GAP()"]),
+        ((Conv(8, 3, norm="batch"),) * 12, ["C(8,3,1)+batch-norm"] * 12),
+        ((), ["64-32"]),  # nobody knows what it is made of
     ],
 )
-def test_a_network_is_drawn_layer_by_layer(text, layers):
-    root = ET.fromstring(drawing.draw(text, "A network", ""))
+def test_a_network_is_drawn_layer_by_layer(parts, layers):
+    root = ET.fromstring(drawing.draw(parts, "64-32", "A network", ""))
     words = [t.text for t in root.iter(f"{SVG}text") if "strong" in t.get("class")]
     assert words == ["image", *layers]
     boxes = [r for r in root.iter(f"{SVG}rect") if r.get("rx")]

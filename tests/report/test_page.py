@@ -6,11 +6,12 @@ import zlib
 import numpy as np
 import pytest
 
-from jaxnas import report
+from jaxnas import report, spaces
 from jaxnas.networks import blocks
-from jaxnas.report import cells, page, policy
-from jaxnas.report.page import Source
+from jaxnas.report import Source, cells, page, policy
 from jaxnas.runs import ledger
+from jaxnas.spaces.layers import Block, Cell, Conv, Softmax
+from jaxnas.spaces.nasnet import INPUTS
 from tests.helpers import SPACES, chain
 from tests.report.test_report import FOUR, HEADER, long, make
 
@@ -141,14 +142,16 @@ def test_layers_have_shapes_where_there_is_a_network(tmp_path):
     ]
 
 
-def test_skips_are_read_from_the_notation_where_there_is_no_network(tmp_path):
+def test_layers_and_skips_are_those_of_the_space_where_there_is_no_network(tmp_path):
     """The notation says what differs from the first value of `skip`."""
-    line = '0,0,16,3,"C(8,3,1) - C(8,3,1)+skip2 - P(2,2) - C(8,3,1)+skip0 - SM()",0.5,100,0.4,ok,'
-    folder = make(tmp_path, [line])
-    with (folder / "config.toml").open("a") as file:
-        file.write("[space]\nskip = [1, 0, 2]\n")
-    (run,) = encoded(folder)
-    assert [part[3] for part in run["best"][0]["parts"]] == [1, 2, 0, 0, 0]
+    space = spaces.cnn(image_size=8, filters=(8,), skip=(1, 0, 2))
+    text = "C(8,3,1)+skip0 - C(8,3,1) - C(8,3,1)+skip2 - P(2,2) - SM()"
+    folder = make(tmp_path, [f'0,0,16,3,"{text}",0.5,100,0.4,ok,'])
+    (run,) = encoded(folder, Source(space))
+    assert [part[3] for part in run["best"][0]["parts"]] == [0, 1, 2, 0, 0]
+    assert run["best"][0]["parts"][2][0] == "convolution C(8,3,1)+skip2"
+    (run,) = encoded(folder)  # without a space the text is all that is known
+    assert [part[0] for part in run["best"][0]["parts"]] == [f"layer {text}"]
 
 
 def test_times_add_up_across_processes(tmp_path):
@@ -165,23 +168,33 @@ def test_times_add_up_across_processes(tmp_path):
 
 
 def test_cells_are_graphs():
-    notation = "normal: add(sep3(h),avg3(h-1)) cat(max3(b1),identity(h)) reduction: add(conv1(h),conv1(h))"
-    normal, reduction = cells.cells(notation)
+    blocks = (Block((0, 1), ("sep3", "avg3"), "add"), Block((2, 0), ("max3", "identity"), "cat"))
+    same = (Block((0, 0), ("conv1", "conv1"), "add"),)
+    normal, reduction = cells.graphs(
+        [Cell("normal", INPUTS, blocks, "unused"), Cell("reduction", INPUTS, same, "unused")]
+    )
     assert normal == (
         "normal cell",
         ("h-1", "h", "b1 add", "b2 cat", "concatenation"),
         ((1, 2, "sep3"), (0, 2, "avg3"), (2, 3, "max3"), (1, 3, "identity"), (3, 4, "")),
     )
     assert reduction.edges == ((1, 2, "conv1"), (1, 2, "conv1"), (2, 3, ""))
-    (cell,) = cells.cells("|nor_conv_1x1~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|none~1|none~2|")
+    table = spaces.nasbench201()
+    text = "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|none~1|none~2|"
+    (cell,) = cells.graphs(table.layers(table.parse(text)))
     assert cell.nodes == ("input", "node 1", "node 2", "output")
     assert cell.edges == ((0, 1, "conv 1x1"), (1, 2, "skip connect"), (0, 3, "avg pool 3x3"))
-    assert cells.cells("C(16,3) P(2,2) SM") == []
+    assert cell.name == "cell"
+    assert cells.graphs([Conv(16, 3), Softmax()]) == []
 
 
 def test_a_cell_is_laid_out_without_overlap_and_edges_pass_beside_boxes():
-    notation = "normal: add(sep3(h),avg3(h-1)) cat(max3(b1),identity(h)) add(conv1(h-1),conv3(b2))"
-    (cell,) = cells.cells(notation)
+    blocks = (
+        Block((0, 1), ("sep3", "avg3"), "add"),
+        Block((2, 0), ("max3", "identity"), "cat"),
+        Block((1, 3), ("conv1", "conv3"), "add"),
+    )
+    (cell,) = cells.graphs([Cell("normal", INPUTS, blocks, "unused")])
     drawn = cells.draw(cell)
     assert [box.words for box in drawn.boxes if box.kind == "node"] == list(cell.nodes)
     for i, a in enumerate(drawn.boxes):
@@ -190,7 +203,7 @@ def test_a_cell_is_laid_out_without_overlap_and_edges_pass_beside_boxes():
         for b in drawn.boxes[:i]:
             apart = abs(a.x - b.x) - (a.width + b.width) / 2, abs(a.y - b.y) - (a.height + b.height) / 2
             assert max(apart) > 0, (a, b)
-    (first,) = cells.cells("normal: add(sep3(h),avg3(h-1))")
+    (first,) = cells.graphs([Cell("normal", INPUTS, blocks[:1], "unused")])
     assert cells.draw(first).lines == (
         # h-1 36 and h 34 wide, 24 apart; sep3 and avg3 42 wide, 8 apart; the node at 104 to 130
         "M29.9 26C29.9 46 25.2 46 25.2 66M25.2 88L7 104",

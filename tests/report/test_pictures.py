@@ -1,7 +1,7 @@
 import numpy as np
 
 from jaxnas.report import pictures
-from tests.report.test_drawing import CELLS, SKIPS
+from tests.report.test_drawing import CELLS, SKIPS, STRAIGHT
 
 
 def test_pictures_have_what_they_show():
@@ -11,10 +11,10 @@ def test_pictures_have_what_they_show():
     colours = {tuple(pixel) for pixel in chart.reshape(-1, 3).tolist()}
     assert {(0x7F, 0xB8, 0xD8), (0, 0x72, 0xB2)} <= colours
     assert pictures.scatter(np.array([1000.0]), np.array([0.5]), "accuracy").shape == chart.shape
-    with_arc, without = pictures.network(SKIPS), pictures.network(SKIPS.replace("+skip2", ""))
+    with_arc, without = pictures.network(SKIPS, ""), pictures.network(STRAIGHT, "")
     beside = 20 + pictures.BOX + 2
     assert (without[:, beside:] == 255).all() and (with_arc[:, beside:] < 255).any()
-    assert pictures.network(CELLS).shape[2] == 3
+    assert pictures.network(CELLS, "").shape[2] == 3
 
 
 def test_a_path_as_points():
