@@ -24,23 +24,55 @@ if PROGRAMS not in os.environ:
 jax.config.update("jax_compilation_cache_dir", os.environ[PROGRAMS])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
-# The files whose programs XLA compiles without optimizing them, in a tenth of the time: they compare with
-# formulas, with other formulas or with the same program, and promise nothing about the bits, memory or speed
-# of what users get. All other files, and tests marked `optimized`, have XLA as users have it.
+# The files and folders whose programs XLA compiles without optimizing them, in a tenth of the time: they
+# compare with formulas, with other formulas or with the same program, and promise nothing about the bits,
+# memory or speed of what users get. All other files, and tests marked `optimized`, have XLA as users have it;
+# in those files there may be single tests marked `unoptimized`.
 TESTS = Path(__file__).parent
-FOLDERS = ("controllers", "data", "export", "log", "networks", "report", "spaces")
-FILES = (
-    *(f"commands/test_{name}.py" for name in ("compare", "init", "report", "retrain", "sample", "tabulate")),
+COMPILED_QUICKLY = (
+    *("controllers", "data", "export", "log", "networks", "report", "spaces", "testing"),
     *(f"evaluators/test_{name}.py" for name in ("constraints", "mock", "table", "trained")),
-    *(
-        f"test_{name}.py"
-        for name in ("docs", "gym", "masks", "memory", "planning", "policies", "rewards", "rl")
-    ),
-    *("runs/test_checkpoint.py", "runs/test_kept.py", "test_scripts.py"),
-    *("training/test_task.py", "training/test_trainer.py"),
+    *(f"commands/test_{name}.py" for name in ("cli", "compare", "init", "report", "retrain", "sample")),
+    *("commands/test_tabulate.py", "runs/test_checkpoint.py", "runs/test_kept.py"),
+    *(f"test_{name}.py" for name in ("docs", "gym", "masks", "memory", "planning", "policies", "rewards")),
+    *("test_rl.py", "test_scripts.py", "training/test_task.py", "training/test_trainer.py"),
 )
-COMPILED_QUICKLY = {path for folder in FOLDERS for path in (TESTS / folder).rglob("test_*.py")}
-COMPILED_QUICKLY |= {TESTS / name for name in FILES}
+# What needs no search, no training and no browser; `pytest -m quick` takes a minute or two.
+QUICK = (
+    *("config", "data", "spaces", "training/test_task.py"),
+    *(
+        f"report/test_{name}.py"
+        for name in ("arms", "drawing", "learning", "pictures", "report", "statistics")
+    ),
+    *(f"runs/test_{name}.py" for name in ("environment", "files", "ledger")),
+    *("test_floors.py", "test_masks.py", "test_memory.py", "test_planning.py", "test_rewards.py"),
+)
+# The files that take longest, which begin first, so that no worker has one left when the others are done.
+LONGEST = (
+    *("evaluators/test_trained.py", "commands/test_cli.py", "runs/test_run.py", "networks/test_nasnet.py"),
+    *("test_loop.py", "controllers/test_contract.py", "runs/test_seeds.py", "networks", "export"),
+    *("commands/test_retrain.py", "evaluators", "test_docs.py", "commands/test_sample.py", "controllers"),
+)
+
+
+def is_among(path: Path, names: tuple[str, ...]) -> int | None:
+    """The first of the files and folders that is the file or has it, by its number."""
+    return next((i for i, name in enumerate(names) if path.is_relative_to(TESTS / name)), None)
+
+
+def pytest_configure(config):
+    missing = [name for name in COMPILED_QUICKLY + QUICK + LONGEST if not (TESTS / name).exists()]
+    if missing:
+        raise pytest.UsageError(f"tests/conftest.py names what is not there: {', '.join(missing)}")
+    config.option.loadscopereorder = False  # or xdist begins with the files of most tests
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: len(LONGEST) if (i := is_among(item.path, LONGEST)) is None else i)
+    for item in items:
+        if is_among(item.path, QUICK) is not None and item.get_closest_marker("slow") is None:
+            item.add_marker("quick")
 
 
 def compile_quickly(quickly: bool) -> None:
@@ -64,7 +96,8 @@ compiler.get_compile_options = options_of_tests
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    compile_quickly(item.path in COMPILED_QUICKLY and item.get_closest_marker("optimized") is None)
+    exception = "optimized" if is_among(item.path, COMPILED_QUICKLY) is not None else "unoptimized"
+    compile_quickly((item.get_closest_marker(exception) is None) == (exception == "optimized"))
 
 
 @pytest.fixture

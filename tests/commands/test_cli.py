@@ -597,6 +597,7 @@ def assert_interrupted(process, number, folder):
     return out
 
 
+@pytest.mark.optimized  # what another process began goes on in this one
 def test_signals_and_a_kill():
     """SIGTERM, SIGINT and SIGKILL in turn: saved, said, unlocked; the end is that of an undisturbed run."""
     folder = RUNS / "slow"

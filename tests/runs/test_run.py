@@ -240,6 +240,7 @@ def test_repeated_proposals_when_killed(kind, searches, tmp_path, monkeypatch, a
         assert_best(tmp_path / str(last))
 
 
+@pytest.mark.unoptimized
 @pytest.mark.parametrize("name", controllers.REGISTRY)
 def test_what_every_controller_knows_survives_a_kill(name, tmp_path, monkeypatch, always_save):
     space, factory = spaces.blocks(), controllers.REGISTRY[name]
