@@ -131,7 +131,8 @@ def test_import_is_quick_and_loads_no_optional_package():
         "onnxruntime",
     ]
     code = (
-        "import sys, time; began = time.perf_counter(); import jaxnas; took = time.perf_counter() - began;"
+        # Seconds of the process: those of the clock grow with what else the machine does.
+        "import sys, time; began = time.process_time(); import jaxnas; took = time.process_time() - began;"
         f"print(took, *[name for name in {optional} if name in sys.modules])"
     )
     seconds = []
