@@ -37,8 +37,8 @@ COMPILED_QUICKLY = (
     *(f"test_{name}.py" for name in ("docs", "gym", "masks", "memory", "planning", "policies", "rewards")),
     *("test_rl.py", "test_scripts.py", "training/test_task.py", "training/test_trainer.py"),
 )
-# What needs no search, no training and no browser; `pytest -m quick` takes a minute or two.
-QUICK = (
+# What needs no search, no training and no browser; `pytest -m pure` takes a minute or two.
+PURE = (
     *("config", "data", "spaces", "training/test_task.py"),
     *(
         f"report/test_{name}.py"
@@ -61,7 +61,7 @@ def is_among(path: Path, names: tuple[str, ...]) -> int | None:
 
 
 def pytest_configure(config):
-    missing = [name for name in COMPILED_QUICKLY + QUICK + LONGEST if not (TESTS / name).exists()]
+    missing = [name for name in COMPILED_QUICKLY + PURE + LONGEST if not (TESTS / name).exists()]
     if missing:
         raise pytest.UsageError(f"tests/conftest.py names what is not there: {', '.join(missing)}")
     config.option.loadscopereorder = False  # or xdist begins with the files of most tests
@@ -71,8 +71,8 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: len(LONGEST) if (i := is_among(item.path, LONGEST)) is None else i)
     for item in items:
-        if is_among(item.path, QUICK) is not None and item.get_closest_marker("slow") is None:
-            item.add_marker("quick")
+        if is_among(item.path, PURE) is not None and item.get_closest_marker("slow") is None:
+            item.add_marker("pure")
 
 
 def compile_quickly(quickly: bool) -> None:
