@@ -9,6 +9,7 @@ import pytest
 
 from jaxnas import evaluators, masks, rewards, spaces
 from jaxnas.errors import InputError
+from tests.helpers import chain, every_prefix, gain
 
 gymnasium = pytest.importorskip("gymnasium")
 from gymnasium.utils.env_checker import check_env  # noqa: E402
@@ -73,6 +74,21 @@ def test_masked_episodes_are_legal_architectures_with_the_evaluator_s_reward(fac
     keys = jax.random.split(jax.random.key(0), 1)
     _, measures = evaluators.mock(space).evaluate(keys, (), jnp.asarray(archs[-1:]))
     assert float(measures["accuracy"][0]) == pytest.approx(reward)  # without noise, of whatever key
+
+
+def test_rewards_of_every_decision_are_summed_over_those_that_were_taken():
+    space = chain(4)
+
+    def reward(arch):  # 1 a decision of a, also where no decision is
+        return (arch <= 1).astype(jnp.float32)
+
+    env = gymnasium.make(
+        "jaxnas/CNN-v0", space=space, face="flat", evaluator=every_prefix(space, reward), reward=gain
+    )
+    env.reset(seed=0)
+    for action in (1, 2, 0):  # a, b, stop
+        _, reward, terminated, _, info = env.step(action)
+    assert (reward, terminated, info["gain"], info["depth"]) == (2.0, True, 1.0, 3.0)
 
 
 def test_a_seed_repeats_the_evaluations_and_a_trial_is_not_the_next():

@@ -11,6 +11,7 @@ from jaxnas.evaluators import constrain, mock
 from jaxnas.runs import ledger
 from jaxnas.spaces import blocks
 from jaxnas.types import OK, REJECTED
+from tests.helpers import chain, every_prefix
 
 SPACE = blocks()
 
@@ -51,3 +52,14 @@ def test_a_limit_on_what_is_not_measured():
     message = r"constraints\.flops: got 10; this evaluator does not measure it, it has accuracy, params"
     with pytest.raises(InputError, match=message):
         constrain(mock(SPACE), {"flops": 10.0})
+
+
+def test_measures_of_every_decision():
+    """A rejected child loses all of them; a limit is on what the whole architecture has."""
+    space, arch = chain(3), jnp.array([[1, 1, 1], [1, 0, 0]])
+    evaluator = constrain(every_prefix(space, lambda arch: 1.0 * arch), {"depth": 2})
+    _, measures = evaluator.evaluate(jax.random.split(jax.random.key(0), 2), (), arch)
+    assert measures["status"].tolist() == [REJECTED, OK]
+    np.testing.assert_array_equal(measures["gain"], [[np.nan] * 3, [1, 0, 0]])
+    with pytest.raises(InputError, match=r"^constraints\.gain: got 1; .* measures it at every decision"):
+        constrain(every_prefix(space), {"gain": 1})

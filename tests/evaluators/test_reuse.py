@@ -10,7 +10,7 @@ from jaxnas.errors import InputError
 from jaxnas.evaluators import reuse
 from jaxnas.spaces import blocks
 from jaxnas.types import MOCK_FAILURE, OK, Evaluator
-from tests.helpers import assert_identical, to_numpy
+from tests.helpers import assert_identical, chain_reward, chain_space, every_prefix, to_numpy
 
 SPACE = blocks()  # 24 architectures
 B, ROUNDS = 4, 12
@@ -147,3 +147,14 @@ def test_the_oldest_results_are_forgotten():
     assert seen == [1, 2, 1, 3, 4, 5]
     with pytest.raises(InputError, match=r"search.memory: got 0; it takes 1 or more"):
         reuse(by_call(), SPACE, memory=0)
+
+
+@pytest.mark.parametrize("jittable", [True, False])
+def test_measures_of_every_decision_are_recorded_whole(jittable):
+    space, arch = chain_space(), jnp.array([[1, 1, 0, 1], [1, 0, 1, 1], [1, 1, 0, 1]])
+    evaluator = reuse(every_prefix(space)._replace(jittable=jittable), space, memory=8)
+    state = evaluator.init(jax.random.key(0))
+    for reused in ([0, 0, 1], [1, 1, 1]):
+        state, measures = evaluator.evaluate(jax.random.split(jax.random.key(1), 3), state, arch)
+        assert measures["reused"].tolist() == reused
+        np.testing.assert_array_equal(measures["gain"], chain_reward(arch))
