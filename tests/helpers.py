@@ -134,7 +134,7 @@ def every_prefix(space: Space, reward=chain_reward, failure_rate: float = 0.0) -
         }
         return state, measures
 
-    return Evaluator(lambda key: (), evaluate, None, ("gain", "depth"), True, prefix=("gain",))
+    return Evaluator(lambda key: (), evaluate, measures=("gain", "depth"), jittable=True, prefix=("gain",))
 
 
 def gain(measures):

@@ -188,7 +188,7 @@ def test_a_trial_has_its_own_key_whatever_the_batch():
             "status": jnp.zeros(len(arch), jnp.int32),
         }
 
-    evaluator = Evaluator(lambda key: (), evaluate, None, ("accuracy", "params"), True)
+    evaluator = Evaluator(lambda key: (), evaluate, ("accuracy", "params"), True)
     found = []
     for batch_size in (2, 4, 8):
         search = loop.make(
@@ -220,7 +220,7 @@ def test_the_reward_is_told_at_the_last_live_decision():
         # The third child has failed, whatever accuracy it has.
         return state, {"accuracy": jnp.array([0.5, 0.75, 0.9]), "status": jnp.array([OK, OK, MOCK_FAILURE])}
 
-    evaluator = Evaluator(lambda key: (), evaluate, None, ("accuracy",), True)
+    evaluator = Evaluator(lambda key: (), evaluate, ("accuracy",), True)
     search = loop.make(space, controller, evaluator, rewards.accuracy)
     end, records = loop.run(search, search.init(jax.random.key(0)), 1)
     nan = np.nan
@@ -256,7 +256,9 @@ def test_rewards_at_every_decision_by_hand():
         status = jnp.array([OK, OK, MOCK_FAILURE, REJECTED, OK])
         return state, {"gain": values, "depth": jnp.array([3.0, 3, 3, 2, 3]), "status": status}
 
-    evaluator = Evaluator(lambda key: (), evaluate, None, ("gain", "depth"), True, prefix=("gain",))
+    evaluator = Evaluator(
+        lambda key: (), evaluate, measures=("gain", "depth"), jittable=True, prefix=("gain",)
+    )
     # A measure of the whole architecture is the same at each of its decisions.
     search = loop.make(
         space, recorder(arch), evaluator, lambda m: m["gain"] - 0.5 * m["depth"], rejected=-1.0

@@ -57,7 +57,7 @@ def test_a_limit_on_what_is_not_measured():
 def test_measures_of_every_decision():
     """A rejected child loses all of them; a limit is on what the whole architecture has."""
     space, arch = chain(3), jnp.array([[1, 1, 1], [1, 0, 0]])
-    evaluator = constrain(every_prefix(space, lambda arch: 1.0 * arch), {"depth": 2})
+    evaluator = constrain(every_prefix(space, lambda arch: arch.astype(jnp.float32)), {"depth": 2})
     _, measures = evaluator.evaluate(jax.random.split(jax.random.key(0), 2), (), arch)
     assert measures["status"].tolist() == [REJECTED, OK]
     np.testing.assert_array_equal(measures["gain"], [[np.nan] * 3, [1, 0, 0]])
