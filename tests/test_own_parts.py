@@ -105,8 +105,6 @@ units = 5
 [controller]
 name = "q_learning"
 batch_size = 2
-[network]
-name = "layers"
 [trainer]
 epochs = 1
 batch_size = 14

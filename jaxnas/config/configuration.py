@@ -190,8 +190,8 @@ def _classes(table: Table) -> dict[str, type]:
     asked = parts.needs(names["evaluator"])
     classes: dict[str, type] = {"search": Search, "constraints": Constraints, "runtime": Runtime}
     if "network" in asked.sections:
-        is_foreign = ":" in str(names["space"])  # then no network here has its name
-        names["network"] = name_of("network", None if is_foreign else names["space"])
+        is_foreign = ":" in str(names["space"])  # then no network here has its name, but its layers may do
+        names["network"] = name_of("network", "layers" if is_foreign else names["space"])
         _check_has_network(names["network"])
     if "data" in asked.sections:
         classes["data"] = options.declare("data", data.load, ("source", str, "digits"))
