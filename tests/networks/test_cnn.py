@@ -7,7 +7,7 @@ import pytest
 
 from jaxnas import evaluators, networks, spaces, training
 from jaxnas.types import OK
-from tests.helpers import assert_identical, dataset, random_archs
+from tests.helpers import assert_identical, dataset, quick_jit, random_archs
 from tests.spaces.test_cnn import EVERYTHING
 
 SPACE = spaces.cnn(**EVERYTHING)
@@ -18,13 +18,13 @@ PLAIN = "learning_rate=0.01 - batch_size=8 - optimizer=adam - weight_decay=0.0"
 
 def made(layers, shape=(8, 8, 1), seed=0):
     structure, knobs = NETWORK.plan(SPACE.parse(f"{PLAIN} - {layers} - SM()"))
-    params = NETWORK.init(jax.random.key(seed), structure, knobs)
+    params = quick_jit(NETWORK.init, static_argnums=1)(jax.random.key(seed), structure, knobs)
     return structure, knobs, params
 
 
 def outputs_of(layers, x, key=None):
     structure, knobs, params = made(layers)
-    return params, NETWORK.apply(params, structure, knobs, x, key)
+    return params, quick_jit(NETWORK.apply, static_argnums=1)(params, structure, knobs, x, key)
 
 
 X = jax.random.normal(jax.random.key(5), (6, 8, 8, 1))
@@ -73,14 +73,15 @@ def test_squeeze_and_excitation_and_self_attention():
 def test_batch_norm_keeps_statistics():
     structure, knobs, params = made("C(4,3,1)+batch-norm")
     y = conv(X, params["c_1"])
-    outputs, kept = NETWORK.train(params, structure, knobs, X, jax.random.key(1))
+    train, apply = (quick_jit(function, static_argnums=1) for function in (NETWORK.train, NETWORK.apply))
+    outputs, kept = train(params, structure, knobs, X, jax.random.key(1))
     mean, variance = y.mean((0, 1, 2)), y.var((0, 1, 2))
     np.testing.assert_allclose(kept["c_1_norm"]["mean"], 0.1 * mean, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(kept["c_1_norm"]["var"], 0.9 + 0.1 * variance, rtol=1e-4)
     normal = (y - mean.reshape(1, 1, 1, -1)) / jnp.sqrt(variance + 1e-5).reshape(1, 1, 1, -1)
     np.testing.assert_allclose(outputs, head(jax.nn.relu(normal), params["head"]), rtol=1e-3, atol=1e-4)
     # Without a key: by the statistics so far, mean 0 and variance 1.
-    later = NETWORK.apply(params, structure, knobs, X, None)
+    later = apply(params, structure, knobs, X, None)
     np.testing.assert_allclose(later, head(jax.nn.relu(y), params["head"]), rtol=1e-3, atol=1e-3)
     # They are no parameters, and training moves them; the optimizer does not.
     assert training.count_params(NETWORK, structure) == 9 * 4 + 4 + 2 * 4 + 8 * 8 * 4 * 3 + 3
@@ -89,7 +90,8 @@ def test_batch_norm_keeps_statistics():
     given = {"network": knobs, **jax.tree.map(jnp.asarray, trainer.rates)}
     images, labels = map(jnp.asarray, DATA.train)
     seen = tuple(map(jnp.asarray, DATA.validation))
-    fitted = trainer.fit(structure, jax.random.key(0), given, images, labels, jnp.asarray(rows), seen)
+    fit = quick_jit(trainer.fit, static_argnums=0)
+    fitted = fit(structure, jax.random.key(0), given, images, labels, jnp.asarray(rows), seen)
     statistics = fitted.params["statistics"]["c_1_norm"]
     pixels = (DATA.train.inputs.astype(np.float32) / 255 - 0.5) / 0.5
     y = conv(jnp.asarray(pixels), fitted.params["c_1"])

@@ -195,7 +195,7 @@ def test_repeated_cells_are_one_function():
     space, text = ONE, "normal: add(sep3(h),conv1(h-1)) reduction: add(max3(h),conv1(h-1))"
     x, found = random(4, 8, 8, 1), []
     network, structure, knobs = made(text, space, cells=4, scan=False)
-    params = network.init(jax.random.key(0), structure, knobs)
+    params = quick_jit(network.init, static_argnums=1)(jax.random.key(0), structure, knobs)
     stacked = dict(params, statistics=dict(params["statistics"]))
     for tree, stage in itertools.product((stacked, stacked["statistics"]), (1, 2)):
         last = [tree.pop(f"stage_{stage}_cell_{i}") for i in (3, 4)]
@@ -233,7 +233,7 @@ def test_drop_path_grows_with_the_training():
     y = through(jnp.zeros((2, 3)).at[0, 1].set(2.0))
     assert (np.abs(y - 2 * h).max((1, 2, 3)) > 0).tolist() == [False, True, False]
     # Neither predictions nor a network without drop path have any of it.
-    params = network.init(jax.random.key(0), structure, knobs)
+    params = quick_jit(network.init, static_argnums=1)(jax.random.key(0), structure, knobs)
     plain, other, _ = made()
     assert_identical(
         network.apply(params, structure, knobs, random(2, 8, 8, 1), None),
