@@ -99,24 +99,25 @@ def load(
         )
 
     fractions = {"validation": validation_fraction, "test": test_fraction}
-    made: dict[str, Split] = {}
-    for split, (part, index) in splits.divide(
-        source, raw, resolved, fractions, limit, seed, fraction
-    ).items():
+    loaded: dict[str, Split] = {}
+    parts = splits.divide(source, raw, resolved, fractions, limit, seed, fraction)
+    for split, (part, index) in parts.items():
         images = arrays.render(f"{source}: {split}", part, index, image_size, color)
         labels = part.labels[index]
         labels = labels.astype(np.int32) if is_classes else labels.reshape(len(index), -1).astype(np.float32)
-        made[split] = Split(images, labels)
-    sizes = {split: list(images.shape[1:]) for split, (images, _) in made.items()}
+        loaded[split] = Split(images, labels)
+    sizes = {split: list(images.shape[1:]) for split, (images, _) in loaded.items()}
     if any(size != sizes["train"] for size in sizes.values()):
         raise InputError(
             f"{source}: the splits' images are {sizes}; they take one size: set data.image_size, data.color"
         )
 
-    train = made["train"]
+    train = loaded["train"]
     names = raw.classes if is_classes or train.labels.shape[1] == len(raw.classes) else ("class",)
     weights = splits.balanced_weights(train.labels, len(names)) if class_weights == "balanced" else None
-    return Dataset(raw.name or source, resolved, train, made["validation"], made.get("test"), names, weights)
+    return Dataset(
+        raw.name or source, resolved, train, loaded["validation"], loaded.get("test"), names, weights
+    )
 
 
 def _find(source: str) -> tuple[Callable[[str], Raw], str]:

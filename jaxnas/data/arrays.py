@@ -111,15 +111,15 @@ def render(where: str, part: Part, index: np.ndarray, image_size: int, color: st
     def name(i: int) -> str:
         return f"{where}: {part.names[i] if part.names else f'image {i}'}"
 
-    def make(start: int) -> list[np.ndarray]:
+    def convert(start: int) -> list[np.ndarray]:
         few = index[start : start + 32].tolist()  # one small image is not worth a thread's task
         return [_convert(name(i), images[i], image_size, color) for i in few]
 
     out = np.empty(0)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            made = pool.map(make, range(0, len(index), 32))
-            for n, image in enumerate(chain.from_iterable(made)):
+            converted = pool.map(convert, range(0, len(index), 32))
+            for n, image in enumerate(chain.from_iterable(converted)):
                 if n == 0:
                     out = np.empty((len(index), *image.shape), np.uint8)
                 if image.shape != out.shape[1:]:

@@ -43,8 +43,8 @@ def load(argument: str) -> Raw:
     root = Path(argument).expanduser()
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; it takes one of <class>/<image files>")
-    found = _folders(root)
-    names = split_names(root, found) if SPLITS.keys() & set(found) else {"train": "."}
+    folders = _folders(root)
+    names = split_names(root, folders) if SPLITS.keys() & set(folders) else {"train": "."}
     classes = _folders(root / names["train"])
     if not classes:
         raise InputError(

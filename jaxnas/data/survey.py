@@ -35,8 +35,8 @@ def survey(path: str) -> Survey:
         for split in (name for name in ("train", "validation", "test") if name in raw.parts):
             part = raw.parts[split]
             counts[split] = dict.fromkeys(raw.classes, 0)
-            found = pool.map(_look, [part.images] * len(part.images), range(len(part.images)))
-            for label, (size, gray, wrong) in zip(part.labels.tolist(), found, strict=True):
+            looks = pool.map(_look, [part.images] * len(part.images), range(len(part.images)))
+            for label, (size, gray, wrong) in zip(part.labels.tolist(), looks, strict=True):
                 if wrong:
                     damaged.append(wrong)
                     continue

@@ -38,26 +38,26 @@ def check(folder: Path, inputs: np.ndarray, task: Task) -> tuple[bool, str]:
         text = f"{shares['agreement']:.2%} of {len(inputs)} validation predictions are those of the search"
         text += ", in a fresh process"
         if (folder / "model.onnx").exists():
-            found, by = onnx_outputs_of(folder, inputs)
-            shares["onnx_agreement"] = float(np.mean(agree(task, found, wanted[: len(found)])))
-            text += f"; {shares['onnx_agreement']:.2%} of {len(found)} those of model.onnx in {by}"
+            outputs, runtime = onnx_outputs_of(folder, inputs)
+            shares["onnx_agreement"] = float(np.mean(agree(task, outputs, wanted[: len(outputs)])))
+            text += f"; {shares['onnx_agreement']:.2%} of {len(outputs)} those of model.onnx in {runtime}"
         metrics = json.loads((folder / "metrics.json").read_text("utf-8")) | shares
         write_atomic(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     except (OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", "") or str(error)).strip().rpartition("\n")[2]
-        return False, f"{folder}: the exported network does not run: {said}"
+        reason = (getattr(error, "stderr", "") or str(error)).strip().rpartition("\n")[2]
+        return False, f"{folder}: the exported network does not run: {reason}"
     return min(shares.values()) >= LEAST, f"{folder}: {text}"
 
 
 def outputs_of(folder: Path, inputs: np.ndarray) -> np.ndarray:  # [N, ...] → [N, O]
     """What the folder's predict.py computes in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
-        given, made = Path(scratch, "inputs.npy"), Path(scratch, "outputs.npy")
-        np.save(given, inputs)
-        command = [sys.executable, "-c", CODE, str(folder.resolve()), str(given), str(made)]
+        input_file, output_file = Path(scratch, "inputs.npy"), Path(scratch, "outputs.npy")
+        np.save(input_file, inputs)
+        command = [sys.executable, "-c", CODE, str(folder.resolve()), str(input_file), str(output_file)]
         environment = os.environ | {"JAX_PLATFORMS": "cpu"}
         subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=SECONDS)
-        return np.load(made)
+        return np.load(output_file)
 
 
 def onnx_outputs_of(folder: Path, images: np.ndarray) -> tuple[np.ndarray, str]:
@@ -80,8 +80,8 @@ def onnx_outputs_of(folder: Path, images: np.ndarray) -> tuple[np.ndarray, str]:
         raise ValueError(f"model.onnx: {error}") from None
 
 
-def agree(task: Task, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:  # [N, O] twice → bool [N]
+def agree(task: Task, outputs: np.ndarray, wanted: np.ndarray) -> np.ndarray:  # [N, O] twice → bool [N]
     """Where two outputs are one prediction; outputs of another shape are a ValueError."""
-    if found.shape != wanted.shape:
-        raise ValueError(f"outputs {list(found.shape)}, validation.csv has {list(wanted.shape)}")
-    return task.agreement(found, wanted)
+    if outputs.shape != wanted.shape:
+        raise ValueError(f"outputs {list(outputs.shape)}, validation.csv has {list(wanted.shape)}")
+    return task.agreement(outputs, wanted)

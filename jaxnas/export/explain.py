@@ -21,17 +21,17 @@ def open_folder(folder: Path) -> tuple[Path, Classifier]:
     Raises:
       InputError: there is none, or the file is damaged.
     """
-    for at in (folder, folder / "best"):
-        if (at / "model.stablehlo").exists():
+    for path in (folder, folder / "best"):
+        if (path / "model.stablehlo").exists():
             try:
-                classifier = Classifier(at)
+                classifier = Classifier(path)
                 if missing := {"task", "classes", "input_shape", "data"} - classifier.about.keys():
                     raise ValueError(f"architecture.json lacks {', '.join(sorted(missing))}")
             except Exception as error:  # jax raises anything on a damaged file
                 raise InputError(
-                    f"{at}: cannot be loaded ({error}); write it anew by `jaxnas export`"
+                    f"{path}: cannot be loaded ({error}); write it anew by `jaxnas export`"
                 ) from None
-            return at, classifier
+            return path, classifier
     if (folder / "trials.csv").exists():
         raise InputError(
             f"{folder}: has no best/model.stablehlo: it trains no networks, or none has succeeded yet"
@@ -113,10 +113,10 @@ def validation(folder: Path, classifier: Classifier) -> Any:
     predicted = probabilities.argmax(axis=1)
     sections = []
     for title, chosen in (("correct", predicted == labels), ("wrong", predicted != labels)):
-        found = np.flatnonzero(chosen)
+        rows = np.flatnonzero(chosen)
         # As many of each class as there are, in turn.
-        rank = [np.sum(labels[found[:i]] == labels[n]) for i, n in enumerate(found)]
-        shown = found[np.lexsort((labels[found], rank))][:SHOWN] if len(found) else found
+        rank = [np.sum(labels[rows[:i]] == labels[n]) for i, n in enumerate(rows)]
+        shown = rows[np.lexsort((labels[rows], rank))][:SHOWN] if len(rows) else rows
         captions = [
             (
                 f"validation {n}: {about['classes'][labels[n]]}",
@@ -125,7 +125,7 @@ def validation(folder: Path, classifier: Classifier) -> Any:
             for n in shown
         ]
         pictures = _pictures(folder, classifier, images[shown], predicted[shown], captions)
-        sections.append((f"{title}: {len(found)} of {len(labels)}", pictures))
+        sections.append((f"{title}: {len(rows)} of {len(labels)}", pictures))
     return sheet.draw(sections)
 
 
@@ -136,4 +136,4 @@ def _pictures(
         return []
     module, task = gradcam.model_of(folder), tasks.named(classifier.about["task"])
     heat = gradcam.heatmaps(module, gradcam.load(folder, module), images, targets, task)
-    return [sheet.Picture(*each) for each in zip(images, heat, captions, strict=True)]
+    return [sheet.Picture(*parts) for parts in zip(images, heat, captions, strict=True)]

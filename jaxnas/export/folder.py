@@ -106,7 +106,7 @@ def files(origin: Origin, child: Child, onnx: bool = False) -> dict[str, bytes]:
     )
     model = source.model(structure, facts) if of_pixels else None
     call = predictor(origin.forward, structure, knobs, child.params)
-    made = {
+    content = {
         "architecture.json": _json(about),
         "metrics.json": _json(metrics),
         "weights.safetensors": checkpoint.to_safetensors(child.params, {"trial": str(about["trial"])}),
@@ -116,10 +116,10 @@ def files(origin: Origin, child: Child, onnx: bool = False) -> dict[str, bytes]:
         "README.md": readme(about, metrics, model is not None, onnx).encode(),
     }
     if onnx:
-        made["model.onnx"] = to_onnx.convert(call, inputs.shape[1:], about["architecture"])
+        content["model.onnx"] = to_onnx.convert(call, inputs.shape[1:], about["architecture"])
     if child.outputs is not None:
-        made["validation.csv"] = _outputs(child.outputs)
-    return made if model is None else {**made, "model.py": model.encode()}
+        content["validation.csv"] = _outputs(child.outputs)
+    return content if model is None else {**content, "model.py": model.encode()}
 
 
 def predictor(forward: Callable, structure: Any, knobs: PyTree, params: PyTree) -> Callable:

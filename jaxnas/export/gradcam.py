@@ -74,11 +74,12 @@ def heatmaps(module: Any, variables: Any, images: np.ndarray, targets: np.ndarra
             return jnp.sum(task.evidence(outputs, targets))
 
         alpha = jax.grad(score)(jnp.zeros_like(maps)).mean(axis=(1, 2), keepdims=True)
-        found = jax.nn.relu((alpha * maps).sum(axis=-1)).astype(jnp.float32)
-        return jax.image.resize(found, images.shape[:3], "bilinear")
+        heat = jax.nn.relu((alpha * maps).sum(axis=-1)).astype(jnp.float32)
+        return jax.image.resize(heat, images.shape[:3], "bilinear")
 
     parts = []
     for start in range(0, len(images), BATCH):
-        at = slice(start, start + BATCH)
-        parts.append(np.asarray(one_batch(jnp.asarray(images[at]), jnp.asarray(targets[at], jnp.int32))))
+        rows = slice(start, start + BATCH)
+        batch = jnp.asarray(images[rows]), jnp.asarray(targets[rows], jnp.int32)
+        parts.append(np.asarray(one_batch(*batch)))
     return np.concatenate(parts)

@@ -43,10 +43,10 @@ def convert(call: Callable, shape: tuple[int, ...], about: str = "") -> bytes:
     (b,) = jax.export.symbolic_shape("b")
     closed = jax.make_jaxpr(call)(jax.ShapeDtypeStruct((b, *shape), jnp.uint8))
     graph = Graph(onnx, b)
-    (found,) = _walk(graph, closed, [Tensor("images", (b, *shape))])
-    made: Any = closed.out_avals[0]
-    outputs = made.shape
-    graph.node("Identity", graph.whole(found, outputs), output="outputs")
+    (value,) = _walk(graph, closed, [Tensor("images", (b, *shape))])
+    aval: Any = closed.out_avals[0]
+    outputs = aval.shape
+    graph.node("Identity", graph.whole(value, outputs), output="outputs")
     nodes, weights = graph.needed("outputs")
     describe = onnx.helper.make_tensor_value_info
     network = onnx.helper.make_graph(
@@ -77,8 +77,8 @@ def _walk(graph: Graph, closed: Any, inputs: Sequence[Value]) -> list[Value]:
     known.update(zip(jaxpr.constvars, map(np.asarray, getattr(closed, "consts", ())), strict=True))
     known.update(zip(jaxpr.invars, inputs, strict=True))
     for eqn in jaxpr.eqns:
-        made = _translated(graph, eqn, [read(x) for x in eqn.invars])
-        known.update(zip(eqn.outvars, made, strict=True))
+        results = _translated(graph, eqn, [read(x) for x in eqn.invars])
+        known.update(zip(eqn.outvars, results, strict=True))
     return [read(x) for x in jaxpr.outvars]
 
 
@@ -103,8 +103,8 @@ def _translated(graph: Graph, eqn: Any, values: list[Value]) -> list[Value]:
     constant = all(isinstance(x, np.ndarray) for x in values) and (values or name == "iota")
     if constant and not symbolic(eqn.outvars[0].aval.shape if name == "broadcast_in_dim" else shape):
         arrays = np.broadcast_arrays(*values) if by_element else values
-        made = eqn.primitive.bind(*map(jnp.asarray, arrays), **eqn.params)
-        return [np.asarray(x) for x in (made if eqn.primitive.multiple_results else [made])]
+        results = eqn.primitive.bind(*map(jnp.asarray, arrays), **eqn.params)
+        return [np.asarray(x) for x in (results if eqn.primitive.multiple_results else [results])]
     if name in OPERATORS:
         return [graph.node(OPERATORS[name], *values, shape=shape)]
     make = BY_ELEMENT.get(name, OTHERS.get(name))

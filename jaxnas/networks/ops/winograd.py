@@ -68,9 +68,9 @@ def product(kernel: jax.Array, pads: Any, tile: Tile) -> Callable[[jax.Array], j
 
     def convolve(x: jax.Array) -> jax.Array:
         H, W = (n + sum(pad) - 2 for n, pad in zip(x.shape[1:3], pads, strict=True))
-        made = jax.lax.dot_general(to_tiles(x, pads, tile), weights, (((2,), (1,)), ((0,), (0,))))
-        made = made.reshape(t, t, x.shape[0], -(-H // tile.m), -(-W // tile.m), -1)
-        columns = _combined(tile.A, made, axis=4)  # [t, n, h, w, m, F]
+        products = jax.lax.dot_general(to_tiles(x, pads, tile), weights, (((2,), (1,)), ((0,), (0,))))
+        products = products.reshape(t, t, x.shape[0], -(-H // tile.m), -(-W // tile.m), -1)
+        columns = _combined(tile.A, products, axis=4)  # [t, n, h, w, m, F]
         y = _combined(tile.A, columns, axis=2)  # [n, h, m, w, m, F]
         n, h, m, w, _, F = y.shape
         return y.reshape(n, h * m, w * m, F)[:, :H, :W]
