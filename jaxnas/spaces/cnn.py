@@ -8,73 +8,28 @@ no decision; with several values it is a decision of every layer, or of the netw
 Suits a search over what the others fix: stride, activation, norm, attention, skips, dropout, the training.
 """
 
-import re
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.errors import InputError
 from jaxnas.spaces import chains
-from jaxnas.spaces.layers import (
-    SIGNS,
-    Conv,
-    Dense,
-    GlobalPool,
-    Layer,
-    Part,
-    Pool,
-    Setting,
-    Softmax,
-    Values,
-    read,
-    token,
+from jaxnas.spaces.chains import END
+from jaxnas.spaces.cnn_parts import (
+    KINDS,
+    OWN,
+    TRAINING,
+    Settings,
+    check,
+    parse,
+    parts_of,
+    text_of,
+    words_of,
 )  # fmt: skip
+from jaxnas.spaces.layers import Part, Setting, token
 from jaxnas.types import Space
 
-KINDS = ("end", "C", "P", "FC", "GAP")
-END = chains.END
 MOST_ATTENDED = 16  # height and width of what self-attention looks at, in pixels
-WORDS = {  # what the options of a layer take
-    "padding": ("same", "valid"),
-    "activation": ("relu", "gelu", "silu", "none"),
-    "norm": ("none", "batch", "layer"),
-    "attention": ("none", "se", "self"),
-}
-# The decisions of a layer, in order, and the kinds of layer that have them.
-OWN = {
-    "width": ("C", "FC"), "kernel": ("C", "P"), "stride": ("C",), "padding": ("C",),
-    "activation": ("C", "FC"), "norm": ("C", "FC"), "attention": ("C",), "skip": ("C",),
-    "dropout": ("C", "FC"),
-}  # fmt: skip
-NUMBERS = ("width", "kernel", "stride")  # in the brackets of the notation
-TRAINING = ("learning_rate", "batch_size", "optimizer", "weight_decay")
-
-
-class Settings(NamedTuple):
-    """All options, each a tuple of values; hashable."""
-
-    image_size: int
-    max_depth: int
-    max_fc: int
-    filters: tuple[int, ...]
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[str, ...]
-    pool: tuple[tuple[int, ...], ...]
-    consecutive_pool: bool
-    dense: tuple[int, ...]
-    global_pool: bool
-    activation: tuple[str, ...]
-    norm: tuple[str, ...]
-    attention: tuple[str, ...]
-    skip: tuple[int, ...]
-    dropout: tuple[float, ...]
-    learning_rate: tuple[float, ...]
-    batch_size: tuple[int, ...]
-    optimizer: tuple[str, ...]
-    weight_decay: tuple[float, ...]
 
 
 class Place(NamedTuple):
@@ -149,7 +104,7 @@ def cnn(
     options = locals()
     pools = tuple(chains.pools(pool))
     settings = Settings(**{**options, "pool": pools})
-    _check(settings)
+    check(settings)
     values = {  # of each decision of a layer
         "width": settings.filters + settings.dense, "kernel": settings.kernel + pools,
         **{name: getattr(settings, name) for name in OWN if name not in ("width", "kernel")},
@@ -254,16 +209,16 @@ def cnn(
         return chosen
 
     def decode(arch: Any) -> dict[str, str]:
-        shown = {name: _text(value) for name, value in taken(arch).items()}
+        shown = {name: text_of(value) for name, value in taken(arch).items()}
         return {name: shown.get(name, "") for name in names}
 
     def layers(arch: Any) -> tuple[Part, ...]:
-        return _parts(settings, taken(arch))
+        return parts_of(settings, taken(arch))
 
     def write(part: Part) -> str:  # nothing of a setting that is no decision
         return "" if isinstance(part, Setting) and part.name not in network else token(part, words)
 
-    words = _words(settings)
+    words = words_of(settings)
     return Space(
         name="cnn",
         **chains.moves(tables, T),
@@ -273,43 +228,12 @@ def cnn(
         observe=lambda walk: features[walk.place],
         decode=decode,
         describe=lambda arch: " - ".join(filter(None, map(write, layers(arch)))),
-        parse=lambda text: _parse(text, settings, names, own, values, start, follow),
+        parse=lambda text: parse(text, settings, names, own, values, start, follow),
         size=size,
         settings=settings,
         layers=layers,
         write=write,
     )
-
-
-def _words(settings: Settings) -> Values:
-    """What words of the notation stand for: the values of the options."""
-    return {
-        cls: {n: getattr(settings, n) for n, kinds in OWN.items() if n not in NUMBERS and SIGNS[cls] in kinds}
-        for cls in (Conv, Dense)
-    }
-
-
-def _parts(settings: Settings, chosen: dict[str, Any]) -> tuple[Part, ...]:
-    """{decision: value} → what is settled of the training, the layers, the end."""
-    options = {name: getattr(settings, name)[0] for name in TRAINING if getattr(settings, name)}
-    parts: list[Part] = [Setting(name, chosen.get(name, value)) for name, value in options.items()]
-    for i in range(1, settings.max_depth + 1):
-        kind = chosen.get(f"kind_{i}", END)
-        if kind == END:
-            break
-        properties = {
-            name: chosen.get(f"{name}_{i}", getattr(settings, name)[0])
-            for name, kinds in OWN.items()
-            if name not in ("width", "kernel") and kind in kinds
-        }
-        width, kernel = (chosen.get(f"{name}_{i}", 0) for name in ("width", "kernel"))
-        if kind == "C":
-            parts.append(Conv(width, kernel, **properties))
-        elif kind == "P":
-            parts.append(Pool(*kernel))
-        else:
-            parts.append(Dense(width, **properties) if kind == "FC" else GlobalPool())
-    return (*parts, Softmax())
 
 
 def _features(place: Any, settings: Settings, T: int, first: int, K: int) -> np.ndarray:
@@ -320,125 +244,3 @@ def _features(place: Any, settings: Settings, T: int, first: int, K: int) -> np.
     kinds = [[float(kind == k) for k in KINDS] for kind in (place.kind, place.last)]
     rest = [place.decision / T, place.size / settings.image_size, place.dense / max(settings.max_fc, 1), 0]
     return np.concatenate([at, *kinds, rest]).astype(np.float32)
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _read(text: str, settings: Settings) -> tuple[dict[str, Any], list[Layer]]:
-    """What a description says of the training, and its layers; any positive integers are fine here.
-
-    Raises:
-      InputError: it points at the token that is no layer.
-    """
-    tokens = [token for token in re.split(r"\s+-\s+", text.strip()) if token]
-    if not tokens or tokens[-1] not in ("SM()", "SM"):
-        last = tokens[-1] if tokens else "nothing"
-        raise InputError(f"architecture {text!r}: ends with {last!r}; it takes SM() at the end")
-    options = {n: getattr(settings, n) for n in TRAINING if getattr(settings, n)}
-    training: dict[str, Any] = {name: values[0] for name, values in options.items()}
-    layers: list[Layer] = []
-    for i, text_of_one in enumerate(tokens[:-1]):
-        where = f"architecture {text!r}: token {i + 1}"
-        name, equals, value = text_of_one.partition("=")
-        if not equals:
-            layers.append(read(text_of_one, where, _words(settings)))
-            continue
-        spelled = {str(v): v for v in options.get(name, ())}
-        if value not in spelled or layers:
-            takes = ", ".join(f"{n}={v}" for n, values in options.items() for v in values) or "layers alone"
-            raise InputError(f"{where} is {text_of_one!r}; it takes {takes}, before the layers")
-        training[name] = spelled[value]
-    return training, layers
-
-
-def _parse(
-    text: str,
-    settings: Settings,
-    names: list[str],
-    own: list[str],
-    values: dict[str, Any],
-    start: Place,
-    follow: Callable[[Any, int], Any],
-) -> np.ndarray:
-    """The inverse of `describe`."""
-
-    def where(layer: Layer) -> str:
-        return f"architecture {text!r}: {token(layer, _words(settings))!r}"
-
-    training, layers = _read(text, settings)
-    if not layers or len(layers) > settings.max_depth:
-        raise InputError(
-            f"architecture {text!r}: {len(layers)} layers; space cnn takes 1 to {settings.max_depth}"
-        )
-    choices = [getattr(settings, name).index(training[name]) for name in names if name in TRAINING]
-    first = len(choices)
-    for layer in layers:
-        properties = _properties(layer)
-        for name in own:
-            known, offset = KINDS if name == "kind" else values[name], 0
-            if name == "width" and isinstance(layer, Dense):
-                known, offset = settings.dense, len(settings.filters)
-            elif name == "width":
-                known = settings.filters
-            if name in properties and properties[name] not in known:
-                raise InputError(
-                    f"{where(layer)} has {name} {_text(properties[name])}; "
-                    f"space cnn takes {', '.join(map(_text, known))}"
-                )
-            choices.append(offset + list(known).index(properties[name]) if name in properties else 0)
-        if isinstance(layer, Conv) and "stride" not in own and layer.stride != settings.stride[0]:
-            raise InputError(
-                f"{where(layer)} has stride {layer.stride}; space cnn takes {settings.stride[0]}"
-            )
-    arch, place = np.zeros(len(names), np.int32), start
-    for t, choice in enumerate(choices):
-        place = follow(place, choice)
-        if place is None:
-            layer = token(layers[(t - first) // len(own)], _words(settings))
-            raise InputError(f"architecture {text!r}: the rules of space cnn forbid {layer!r} there")
-        arch[t] = choice
-    return arch
-
-
-def _properties(layer: Layer) -> dict[str, Any]:
-    """{decision of a layer: value}, of those that its kind has."""
-    kind = SIGNS[type(layer)]
-    properties = {name: getattr(layer, name, None) for name, kinds in OWN.items() if kind in kinds}
-    if isinstance(layer, Conv | Dense):
-        properties["width"] = layer.filters if isinstance(layer, Conv) else layer.units
-    if isinstance(layer, Pool):
-        properties["kernel"] = layer.kernel, layer.stride
-    return {"kind": kind, **properties}
-
-
-def _check(settings: Settings) -> None:
-    """An InputError for a value out of its range."""
-    chains.check_positive(
-        **{
-            n: getattr(settings, n)
-            for n in ("image_size", "max_depth", "filters", "kernel", "stride", "dense")
-        }
-    )
-    for name, known in WORDS.items():
-        found = getattr(settings, name)
-        if not found or len(set(found)) < len(found) or set(found) - set(known):
-            raise InputError(f"space.{name}: got {found}; it takes distinct values of {', '.join(known)}")
-    ranges = {
-        "skip": (lambda v: v >= 0, "distinct numbers of 0 or more, 0 among them"),
-        "dropout": (lambda v: 0 <= v < 1, "distinct rates in [0, 1)"),
-        "learning_rate": (lambda v: v > 0, "distinct positive numbers"),
-        "batch_size": (lambda v: v >= 1, "distinct numbers of 1 or more"),
-        "optimizer": (lambda v: bool(v), "distinct names"),
-        "weight_decay": (lambda v: v >= 0, "distinct numbers of 0 or more"),
-    }
-    for name, (fits, takes) in ranges.items():
-        found = getattr(settings, name)
-        wrong = (name in OWN and not found) or (name == "skip" and 0 not in found)
-        if wrong or len(set(found)) < len(found) or not all(map(fits, found)):
-            raise InputError(f"space.{name}: got {found}; it takes {takes}")
-    if settings.max_fc < 0 or (settings.max_fc and not settings.dense):
-        raise InputError(
-            f"space.max_fc: got {settings.max_fc}; it takes 0 or more, with values of space.dense"
-        )
