@@ -66,6 +66,29 @@ def test_the_controller_keeps_its_promises():
     testing.check_controller(lambda space: smallest(space, floor=0.1), space)
 
 
+def test_an_evaluator_with_network_and_data(workplace):
+    run = search(f"""
+[search]
+budget = 6
+[space]
+name = "blocks"
+filters = [4, 6]
+kernel = [3]
+[controller]
+name = "random"
+batch_size = 3
+[network]
+lowering = "xla"
+[evaluator]
+name = "tests.own_parts.untrained:untrained"
+scale = 0.5
+{DATA}""")
+    accuracy, params = (column(run / "trials.csv", name) for name in ("accuracy", "params"))
+    assert ((accuracy >= 0) & (accuracy <= 1)).all() and len(set(accuracy)) > 1
+    assert set(params) <= {9 * 4 + 4 + 4 * 4 * 4 * 10 + 10, 9 * 6 + 6 + 4 * 4 * 6 * 10 + 10}
+    assert (run / "best" / "weights.safetensors").is_file()
+
+
 def test_the_evaluator_keeps_its_promises():
     space, data = SPACES["one_block"](), dataset(n=12, n_validation=24)
     network = networks.blocks(space, (8, 8, 1), 3)

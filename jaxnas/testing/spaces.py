@@ -127,6 +127,19 @@ def _last(rows: np.ndarray) -> np.ndarray:
     return np.arange(rows.shape[1]) == np.full(rows.shape, rows.shape[1] - 1)
 
 
+def _check_layers(space: Space, arch: np.ndarray) -> None:
+    try:
+        parts = space.layers(arch)
+    except InputError:  # the space does not say what its layers are
+        return
+    promise(isinstance(parts, tuple), f"layers: it gave {type(parts).__name__}; it takes a tuple of parts")
+    try:
+        same = hash(parts) == hash(space.layers(arch)) and parts == space.layers(arch)
+    except TypeError as error:
+        raise AssertionError(f"layers: the parts have to be hashable: {error}") from None
+    promise(same, f"layers: asked twice for {arch.tolist()}, the parts differ")
+
+
 def _check_notation(space: Space, archs: np.ndarray) -> None:
     for arch in archs:
         text = space.describe(arch)
@@ -141,6 +154,7 @@ def _check_notation(space: Space, archs: np.ndarray) -> None:
             f"parse: {text!r} is {arch.tolist()} as int32, and parse gives {np.asarray(parsed).tolist()} "
             f"as {np.asarray(parsed).dtype}",
         )
+        _check_layers(space, arch)
         names = tuple(space.decode(arch))
         promise(
             names == space.decisions, f"decode: its keys are {names}, and the decisions {space.decisions}"

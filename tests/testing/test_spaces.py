@@ -44,6 +44,9 @@ BROKEN = {
         parse=lambda text: SPACE.parse(text or "a")
     ),
     "decode: its keys are": SPACE._replace(decode=lambda arch: {}),
+    "layers: it gave list": SPACE._replace(layers=lambda arch: []),
+    "layers: the parts have to be hashable": SPACE._replace(layers=lambda arch: ([],)),
+    "layers: asked twice for .* the parts differ": SPACE._replace(layers=lambda arch: (object(),)),
     "size: 1, but": SPACE._replace(size=1),
     "size: 107, but enumeration finds": SPACE._replace(size=107),
 }
