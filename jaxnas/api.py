@@ -17,7 +17,7 @@ from jaxnas import config, report
 from jaxnas.commands import perform, plan, upkeep
 from jaxnas.config import options
 from jaxnas.errors import InputError, unknown
-from jaxnas.runs import environment, process
+from jaxnas.runs import process, provenance
 
 HEAD, TAIL = 5, 5  # rows of a table that a notebook shows
 Section = str | dict[str, Any]  # a name, or a table as in TOML
@@ -73,9 +73,7 @@ def search(
         raise InputError(
             "search.seeds: jaxnas.search runs one search; many at once: `jaxnas search CONFIG --seeds N`"
         )
-    environment.prepare(
-        cpu_devices=settings.runtime.cpu_devices, deterministic=settings.runtime.deterministic
-    )
+    provenance.prepare(cpu_devices=settings.runtime.cpu_devices, deterministic=settings.runtime.deterministic)
     settings, searches, path, parts = plan.begin(settings, Path(folder), "name" in search)
     with process.owned(path):
         try:

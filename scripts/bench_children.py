@@ -114,9 +114,9 @@ class JaxnasSide:
     """Trains children through the evaluator that searches use."""
 
     def __init__(self, family: Family, options: argparse.Namespace, arrays: dict[str, np.ndarray]):
-        from jaxnas.runs import environment
+        from jaxnas.runs import provenance
 
-        environment.prepare(cpu_devices=1, deterministic=False)
+        provenance.prepare(cpu_devices=1, deterministic=False)
         import jax
 
         from jaxnas import networks, spaces

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxnas import config, data, masks, training
 from jaxnas.commands import progress
-from jaxnas.runs import environment, ledger
+from jaxnas.runs import ledger, provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "jaxnas" / "evaluators" / "tables" / "rlmednas_digits.csv"
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     settings = config.load(ROOT / "configs" / "quickstart.toml", SPACE)
-    environment.prepare(cpu_devices=1, deterministic=False)
+    provenance.prepare(cpu_devices=1, deterministic=False)
     parts = config.build(settings)
     archs = masks.every(parts.space)
     assert archs is not None

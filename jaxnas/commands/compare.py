@@ -24,7 +24,7 @@ from jaxnas import config, loop, report
 from jaxnas.commands import arms, perform, progress
 from jaxnas.commands.console import print_table, terminal
 from jaxnas.errors import InputError, unknown
-from jaxnas.runs import environment, ledger, process, seeds
+from jaxnas.runs import ledger, process, provenance, seeds
 
 FILES = ("comparison.csv", "choices.csv", "top10.csv")
 
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
     arms.check_folder(folder, chosen)
     runtime = next(iter(chosen.arms.values())).runtime
     begun = folder if (folder / "environment.json").exists() else None
-    environment.prepare(cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=begun)
+    provenance.prepare(cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=begun)
     ready = prepare(chosen)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
     with process.owned(folder):
         if begun is None:
             (folder / "environment.json").write_text(
-                json.dumps(environment.describe(), indent=2) + "\n", "utf-8"
+                json.dumps(provenance.describe(), indent=2) + "\n", "utf-8"
             )
         elsewhere = [] if options.folder == "checkpoints" else ["--folder", options.folder]
         with perform.saved(shlex.join(["jaxnas", "compare", options.config, *overrides, *elsewhere])):
@@ -139,7 +139,7 @@ def _create(folder: Path, text: str) -> None:
     for name in ("config.toml", ".config.toml"):
         ledger.write_atomic(folder / name, text.encode())
     if not (folder / "environment.json").exists():
-        about = json.dumps(environment.describe(), indent=2) + "\n"
+        about = json.dumps(provenance.describe(), indent=2) + "\n"
         ledger.write_atomic(folder / "environment.json", about.encode())
 
 

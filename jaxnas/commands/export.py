@@ -14,7 +14,7 @@ import numpy as np
 from jaxnas import config, export, loop
 from jaxnas.commands import keeper, perform, plan
 from jaxnas.errors import InputError
-from jaxnas.runs import checkpoint, environment, ledger, process
+from jaxnas.runs import checkpoint, ledger, process, provenance
 from jaxnas.runs.files import write_folder
 from jaxnas.types import OK, STATUS, Dataset
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, _: list[str]) -> int:
         from jaxnas.export import to_onnx
 
         to_onnx.package()  # an InputError comes now
-    environment.read(options.run)
+    provenance.read(options.run)
     with process.owned(options.run):
         path, agrees, text = execute(
             options.run, plan.reopen(options.run, []), options.trial, options.out, options.onnx
@@ -203,7 +203,7 @@ def regain(
         what = STATUS[status][1] or ", ".join(
             f"{name} is {ledger.number(measured[name][0])}, was {row[name]}" for name in different
         )
-        changed = environment.changes(folder)
+        changed = provenance.changes(folder)
         told = f"{folder}: trial {row['trial']}, trained again, is another: {what}"
         if status != OK or (jax.default_backend() == "cpu" and not changed):
             raise InputError(f"{told}; was its configuration, its data or the machine changed?")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jaxnas import config, controllers, loop
 from jaxnas.commands import keeper
 from jaxnas.errors import InputError
-from jaxnas.runs import environment, run, seeds
+from jaxnas.runs import provenance, run, seeds
 
 
 class PlannedSearch(NamedTuple):
@@ -39,7 +39,7 @@ def begin(settings: Any, parent: Path, named: bool) -> tuple[Any, list[PlannedSe
 
 def reopen(folder: Path, flags: list[str]) -> Any:
     """The configuration of the run in `folder`, with JAX set up as it was when the run began."""
-    environment.read(folder)
+    provenance.read(folder)
     path = folder / "config.toml"
     settings = config.load(path, flags)
     if lines := config.differences(config.load(folder / ".config.toml"), settings):
@@ -47,7 +47,7 @@ def reopen(folder: Path, flags: list[str]) -> Any:
             f"{path}: does not fit the run that it began: {lines[0]}; undo that, or start a new run"
         )
     runtime = settings.runtime
-    environment.prepare(cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=folder)
+    provenance.prepare(cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=folder)
     return settings
 
 
@@ -93,7 +93,7 @@ def _check_many(settings: Any) -> None:
 
 def _create(parent: Path, name: str, named: bool, searches: list[PlannedSearch]) -> Path:
     """A new run's folder, which has all that `resume` needs from the moment that it has its name."""
-    content = json.dumps(environment.describe(), indent=2) + "\n"
+    content = json.dumps(provenance.describe(), indent=2) + "\n"
     draft = parent / f".{name}.{os.getpid()}"
     try:
         for search in searches:

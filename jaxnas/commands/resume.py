@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaxnas import config
 from jaxnas.commands import perform, plan
-from jaxnas.runs import environment, process, restore
+from jaxnas.runs import process, provenance, restore
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, _: list[str]) -> int:
     """Go on with the run, and say what it found."""
     folder = options.run
-    environment.read(folder)
+    provenance.read(folder)
     with process.owned(folder):
         flags = [] if options.budget is None else ["--search.budget", str(options.budget)]
         settings = plan.reopen(folder, flags)
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace, _: list[str]) -> int:
         settings, searches = plan.searches_of(settings, parts)
         for search in searches:
             restore.check_budget(folder / search.folder, search.stop.budget)
-        if changes := environment.changes(folder):
+        if changes := provenance.changes(folder):
             print(
                 f"jaxnas: {folder}: {', '.join(changes)}: results may differ in their bits", file=sys.stderr
             )

@@ -14,7 +14,7 @@ from jaxnas import config, data
 from jaxnas.commands import export, perform, plan, progress
 from jaxnas.commands.console import print_table, short, terminal
 from jaxnas.errors import InputError
-from jaxnas.runs import environment, finalists, ledger, process
+from jaxnas.runs import finalists, ledger, process, provenance
 
 PATIENCE = 5  # epochs, where the search had none
 SHOWN = ("_accuracy", "_mae")  # ends of the names of the measures that are printed
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
     for name in ("cells", "filters"):
         if (value := getattr(options, name)) is not None:
             overrides = [f"--network.{name}", value, *overrides]
-    environment.read(options.run)
+    provenance.read(options.run)
     with process.owned(options.run):
         settings = plan.reopen(options.run, [])
         settings = settings_of(settings, options.final, options.epochs, overrides)

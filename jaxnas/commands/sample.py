@@ -18,7 +18,7 @@ from jaxnas import config, loop
 from jaxnas.commands import plan, progress
 from jaxnas.commands.console import terminal
 from jaxnas.errors import InputError
-from jaxnas.runs import environment, ledger, process, restore
+from jaxnas.runs import ledger, process, provenance, restore
 from jaxnas.types import Controller, Proposal
 
 ROOTS = {"samples": 0x5A3B1E, "greedy": 0x62EED}  # folded into a search's root: no trial has these keys
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace, _: list[str]) -> int:
     """Measure the networks and print what was measured."""
     if options.n < 1:
         raise InputError(f"-n: got {options.n}; it takes 1 or more")
-    environment.read(options.run)
+    provenance.read(options.run)
     with process.owned(options.run):
         settings = plan.reopen(options.run, [])
         parts = config.build(settings)

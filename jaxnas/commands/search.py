@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxnas import config
 from jaxnas.commands import perform, plan, preview
 from jaxnas.errors import InputError
-from jaxnas.runs import environment, process
+from jaxnas.runs import process, provenance
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +44,7 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
         print(config.usage(options.config, overrides))
         return 0
     settings = config.load(options.config, overrides)
-    environment.prepare(
-        cpu_devices=settings.runtime.cpu_devices, deterministic=settings.runtime.deterministic
-    )
+    provenance.prepare(cpu_devices=settings.runtime.cpu_devices, deterministic=settings.runtime.deterministic)
     if settings.search.log == "tensorboard":
         from jaxnas.log import tensorboard
 

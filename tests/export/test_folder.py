@@ -16,7 +16,7 @@ from jaxnas.commands import keeper
 from jaxnas.errors import InputError
 from jaxnas.export import agreement, explain, predict
 from jaxnas.export.folder import PACKAGES, stablehlo
-from jaxnas.runs import environment, ledger, run
+from jaxnas.runs import ledger, provenance, run
 from jaxnas.training.task import BINARY, MULTI_LABEL, MULTICLASS, REGRESSION
 
 TEXT = """
@@ -54,7 +54,7 @@ def searched(tmp_path_factory):
     parts = config.build(settings)
     keep = keeper.make(settings, parts).keep
     run.execute(folder, loop.make(*parts[:5]), seed=1, stop=run.Stop(6), keep=keep)
-    (folder / "environment.json").write_text(json.dumps(environment.describe()))
+    (folder / "environment.json").write_text(json.dumps(provenance.describe()))
     return folder, settings, parts
 
 

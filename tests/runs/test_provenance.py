@@ -9,7 +9,7 @@ import pytest
 from jaxnas import machine
 from jaxnas.errors import InputError
 from jaxnas.networks.ops import convolution
-from jaxnas.runs import environment
+from jaxnas.runs import provenance
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +25,13 @@ def restored(monkeypatch, tmp_path):
 
 
 def write(folder, **changes):
-    about = environment.describe() | {"cpu_threads": 4} | changes
+    about = provenance.describe() | {"cpu_threads": 4} | changes
     (folder / "environment.json").write_text(json.dumps(about))
     return folder
 
 
 def prepare(folder=None, cpu_devices=1, deterministic=False):
-    environment.prepare(cpu_devices=cpu_devices, deterministic=deterministic, folder=folder)
+    provenance.prepare(cpu_devices=cpu_devices, deterministic=deterministic, folder=folder)
     return os.environ["NPROC"]
 
 
@@ -90,8 +90,8 @@ def test_the_cache_of_programs(tmp_path, restored, monkeypatch):
 
 
 def test_describe():
-    about = json.loads(json.dumps(environment.describe()))
-    assert about["format"] == environment.FORMAT
+    about = json.loads(json.dumps(provenance.describe()))
+    assert about["format"] == provenance.FORMAT
     assert about["jax"] == jax.__version__
     assert about["backend"] == jax.default_backend()
     assert len(about["devices"]) == len(jax.devices())
@@ -99,7 +99,7 @@ def test_describe():
 
 
 def test_read(tmp_path):
-    assert environment.read(write(tmp_path))["cpu_threads"] == 4
+    assert provenance.read(write(tmp_path))["cpu_threads"] == 4
 
 
 @pytest.mark.parametrize(
@@ -121,10 +121,10 @@ def test_what_is_no_run(content, message, tmp_path):
     if content is not None:
         (tmp_path / "environment.json").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        environment.read(tmp_path)
+        provenance.read(tmp_path)
 
 
 def test_changes(tmp_path):
-    assert environment.changes(write(tmp_path)) == []
-    found = environment.changes(write(tmp_path, jax="0.1", backend="tpu"))
+    assert provenance.changes(write(tmp_path)) == []
+    found = provenance.changes(write(tmp_path, jax="0.1", backend="tpu"))
     assert found == ["backend tpu → cpu", f"jax 0.1 → {jax.__version__}"]

@@ -1,4 +1,4 @@
-"""What a run depends on beside its configuration: versions, devices and the CPU's thread pool.
+"""What the results of a run depend on beside its configuration: versions, devices and the CPU's thread pool.
 
 XLA cuts a matrix product on a CPU by the size of its thread pool, so the last bits of a result depend on
 it: it is recorded, and a run goes on with the pool that it began with.
@@ -72,12 +72,12 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / "environment.json"
     try:
-        found = json.loads(path.read_bytes())
-        if found["format"] > FORMAT:
+        about = json.loads(path.read_bytes())
+        if about["format"] > FORMAT:
             raise InputError(
-                f"{folder}: format {found['format']} is newer; this jaxnas reads up to {FORMAT}: upgrade it"
+                f"{folder}: format {about['format']} is newer; this jaxnas reads up to {FORMAT}: upgrade it"
             )
-        return {**found, "cpu_threads": int(found["cpu_threads"])}
+        return {**about, "cpu_threads": int(about["cpu_threads"])}
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{folder}: no run is here (no environment.json); start one with `jaxnas search`"
