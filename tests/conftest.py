@@ -44,7 +44,7 @@ PURE = (
         f"report/test_{name}.py"
         for name in ("arms", "drawing", "learning", "pictures", "report", "statistics")
     ),
-    *(f"runs/test_{name}.py" for name in ("environment", "files", "ledger")),
+    *(f"runs/test_{name}.py" for name in ("files", "ledger", "provenance")),
     *("test_floors.py", "test_masks.py", "test_memory.py", "test_planning.py", "test_rewards.py"),
 )
 # The files that take longest, which begin first, so that no worker has one left when the others are done.
