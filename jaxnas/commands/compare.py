@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from jaxnas import config, loop, report
+from jaxnas import config, evaluators, loop, report
 from jaxnas.commands import arms, perform, progress
 from jaxnas.commands.console import print_table, terminal
 from jaxnas.errors import InputError, unknown
@@ -118,7 +118,7 @@ def execute(
     for name, arm in ready.items():
         text = config.dump(arm.settings)
         _create(folder / name, text)
-        with watch(name, arm.plan) as display:
+        with evaluators.closing(arm.search.evaluator), watch(name, arm.plan) as display:
             arrays = seeds.execute(folder / name, arm.search, arm.plan, text=text, watch=display.update)
         results.append(report.Arm(name, arm.settings.controller.name, arm.search.space, arrays))
     compare = comparison.compare

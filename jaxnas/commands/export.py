@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnas import config, export, loop
+from jaxnas import config, evaluators, export, loop
 from jaxnas.commands import keeper, perform, plan
 from jaxnas.errors import InputError
 from jaxnas.runs import checkpoint, ledger, process, provenance
@@ -85,7 +85,8 @@ def execute(
     )
     parts = config.build(again)
     assert parts.dataset is not None
-    child = regain(folder, settings, parts, rows, row)
+    with evaluators.closing(parts.evaluator):
+        child = regain(folder, settings, parts, rows, row)
     files = export.files(keeper.origin_of(settings, parts.dataset, folder.resolve().name), child, onnx)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

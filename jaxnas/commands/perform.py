@@ -5,15 +5,16 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxnas import config, report
+from jaxnas import config, evaluators, machine, report
 from jaxnas.commands import progress, upkeep
-from jaxnas.commands.console import terminal
+from jaxnas.commands.console import clock, terminal
 from jaxnas.commands.plan import PlannedSearch
 from jaxnas.runs import process, run, seeds
 from jaxnas.types import Space
@@ -24,7 +25,8 @@ def execute_and_tell(settings: Any, searches: list[Any], folder: Path, parts: An
     if settings.search.seeds > 1:
         return _many(settings, searches[0], folder)
     with saved(f"jaxnas resume {shlex.quote(str(folder))}"):
-        execute(settings, searches, folder, parts)
+        begun = machine.process_seconds()
+        spent = execute(settings, searches, folder, parts)
     runs = [report.read(folder)]
     report.write(runs, folder, {runs[0].path: upkeep.source_of(parts)})
     if len(searches) > 1:
@@ -32,12 +34,26 @@ def execute_and_tell(settings: Any, searches: list[Any], folder: Path, parts: An
     has_network, path = (folder / "best" / "model.stablehlo").exists(), shlex.quote(str(folder))
     parts = "its page is report.html" + ", its best network best/" * has_network
     after = f"jaxnas predict {path} IMAGE…" if has_network else f"jaxnas report {path}"
+    total = machine.process_seconds()
+    spent = {"beginning": begun, **spent}
+    spent["report and checks"] = total - sum(spent.values())
+    shown = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in spent.items())
+    print(f"\n{clock(total)} in all: {shown}.")
     print(f"\nThe run lies in {folder}, {parts}. Next: {after}")
     return 0
 
 
-def execute(settings: Any, searches: list[PlannedSearch], folder: Path, parts: Any) -> None:
-    """Run the searches of a run, whose folder the caller has `owned`; show, log and draw their progress."""
+def execute(settings: Any, searches: list[PlannedSearch], folder: Path, parts: Any) -> dict[str, float]:
+    """Run the searches of a run, whose folder the caller has `owned`; show, log and draw their progress.
+
+    Returns the seconds that each search took. The evaluator is closed however they end.
+    """
+    with evaluators.closing(parts.evaluator):
+        return _execute(settings, searches, folder, parts)
+
+
+def _execute(settings: Any, searches: list[PlannedSearch], folder: Path, parts: Any) -> dict[str, float]:
+    spent = {}
     source = upkeep.source_of(parts)
     page = upkeep.Page(folder, source)
     for search in searches:
@@ -61,9 +77,11 @@ def execute(settings: Any, searches: list[PlannedSearch], folder: Path, parts: A
                 keep=search.keeper.keep,
             )
         display.finish(summary)
+        spent[search.folder or "search"] = time.perf_counter() - display.began
     page.write()
     if checked := searches[0].keeper.check(folder):
         tell_check(*checked)
+    return spent
 
 
 def tell_check(agrees: bool, text: str) -> None:
@@ -91,6 +109,7 @@ def _many(settings: Any, one: Any, folder: Path) -> int:
     plan = seeds.Plan(one.seed, asked.seeds, asked.budget, asked.chunk, asked.ledgers)
     with (
         saved(f"jaxnas resume {shlex.quote(str(folder))}"),
+        evaluators.closing(one.search.evaluator),
         progress.Many(folder.name, plan.seeds, plan.budget) as display,
     ):
         arrays = seeds.execute(folder, one.search, plan, text=one.text, watch=display.update)

@@ -1,5 +1,6 @@
 """What a run will do: its settings, its search and perhaps a random twin, and the folder that they begin."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -33,8 +34,12 @@ def begin(settings: Any, parent: Path, named: bool) -> tuple[Any, list[PlannedSe
     name = settings.search.name
     _free_folder(parent, name, named)
     parts = config.build(settings)
-    settings, searches = searches_of(settings, parts)
-    return settings, searches, _create(parent, name, named, searches), parts
+    with contextlib.ExitStack() as closing:  # a search that begins closes its evaluator itself
+        closing.callback(parts.evaluator.close)
+        settings, searches = searches_of(settings, parts)
+        folder = _create(parent, name, named, searches)
+        closing.pop_all()
+    return settings, searches, folder, parts
 
 
 def reopen(folder: Path, flags: list[str]) -> Any:

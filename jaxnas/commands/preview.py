@@ -8,15 +8,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnas import config, loop
+from jaxnas import config, evaluators, loop
 from jaxnas.commands.console import clock, terminal
 from jaxnas.types import Split
 
 
 def show(settings: Any) -> None:
     """Print a space's size, the first architectures, the memory and the time that a search would take."""
-    console = terminal()
     parts = config.build(settings)
+    with evaluators.closing(parts.evaluator):
+        _show(settings, parts)
+
+
+def _show(settings: Any, parts: config.Parts) -> None:
+    console = terminal()
     space, controller = parts.space, parts.controller
     console.print(f"space {space.name}: {space.size:,} architectures of {space.num_steps} decisions")
     probe, steps = _small(parts, settings) if hasattr(settings.trainer, "epochs") else (parts.evaluator, 1.0)

@@ -2,14 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.live import Live
 from rich.table import Table
 
-from jaxnas import loop
+from jaxnas import evaluators, loop
 from jaxnas.commands.console import clock, terminal
 from jaxnas.runs import run
 
@@ -19,6 +19,7 @@ class Display:
 
     def __init__(self, folder: Path, search: loop.Search, budget: int):
         self.folder, self.search, self.budget = folder, search, budget
+        self.stats = evaluators.from_now(search.evaluator).stats
         self.console = terminal()
         self.show = _notebook_line() if self.console.is_jupyter else self.console.print
         self.began, self.now = time.perf_counter(), None
@@ -49,12 +50,11 @@ class Display:
         print_ = self.console.print
         seconds = time.perf_counter() - self.began
         print_(f"\n{self.folder}: {summary.trials} trials in {clock(seconds)}; {summary.why}")
-        stats = self.search.evaluator.stats() if self.search.evaluator.stats else {}
+        stats = self.stats()
         if stats.get("programs"):
-            share = stats["waited_seconds"] / seconds
+            parts = ", ".join(f"{part} {spent:.1f} s" for part, spent in times(stats, seconds).items())
             print_(
-                f"{stats['children']} children trained by {stats['programs']} programs; nothing trained for "
-                f"{share:.0%} of the time, while programs were compiled"
+                f"{stats.get('children', 0):.0f} children trained by {stats['programs']:.0f} programs; {parts}"
             )
         if not summary.best:
             print_("no trial succeeded: see the reasons in trials.csv")
@@ -66,12 +66,12 @@ class Display:
         print_(table)
 
     def _line(self) -> str:
-        now, stats = self.now, self.search.evaluator.stats() if self.search.evaluator.stats else {}
+        now, stats = self.now, self.stats()
         programs = ""
         if stats.get("programs"):
             cached = f", {stats['cached']} of them cached" if stats.get("cached") else ""
-            compiled = f"compiled in {stats['compile_seconds']:.0f} s"
-            waited = f"nothing trained for {stats['waited_seconds']:.0f} s of that"
+            compiled = f"compiled in {stats.get('compile_seconds', 0):.0f} s"
+            waited = f"nothing trained for {stats.get('waited_seconds', 0):.0f} s of that"
             programs = f"{stats['programs']} programs{cached} ({compiled}, {waited})"
         seconds = time.perf_counter() - self.began
         if now is None or self.first is None:
@@ -95,6 +95,18 @@ class Display:
                 ),
             )
         )
+
+
+def times(stats: Mapping[str, float], seconds: float) -> dict[str, float]:
+    """What a search that trains spent its `seconds` on; the parts add up to them."""
+    training, waited, evaluating = (
+        stats.get(f"{name}_seconds", 0.0) for name in ("training", "waited", "evaluate")
+    )
+    parts = {"training": training, "compiling while nothing trained": waited}
+    return parts | {
+        "preparing children": evaluating - training - waited,
+        "controller and files": seconds - evaluating,
+    }
 
 
 class Counter:

@@ -14,7 +14,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from jaxnas import config, loop
+from jaxnas import config, evaluators, loop
 from jaxnas.commands import plan, progress
 from jaxnas.commands.console import terminal
 from jaxnas.errors import InputError
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, _: list[str]) -> int:
         state = restore.latest(
             options.run, plan.searches_of(settings, parts)[1][0].search, settings.search.seed
         )
-        with progress.Counter("sampled", options.n) as counter:
+        with evaluators.closing(parts.evaluator), progress.Counter("sampled", options.n) as counter:
             rows, greedy = execute(options.run, parts, state, options.n, counter.update)
         show(summary(rows), greedy[0])
     return 0

@@ -1,6 +1,8 @@
 """Who measures. A new evaluator is one file and a line each in REGISTRY and EXAMPLES."""
 
+from jaxnas.evaluators.closing import closing
 from jaxnas.evaluators.constraints import constrain
+from jaxnas.evaluators.counters import from_now
 from jaxnas.evaluators.mock import mock
 from jaxnas.evaluators.reuse import reuse
 from jaxnas.evaluators.table import table
@@ -16,4 +18,7 @@ EXAMPLES = {
     "trained": {"epochs": 1, "batch_size": 16},
 }
 
-__all__ = ["DEFAULT", "EXAMPLES", "REGISTRY", "constrain", "mock", "reuse", "table", "trained"]
+__all__ = [
+    "DEFAULT", "EXAMPLES", "REGISTRY",
+    "closing", "constrain", "from_now", "mock", "reuse", "table", "trained",
+]  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnas import loop, masks
+from jaxnas import evaluators, loop, masks
 from jaxnas.runs import best, checkpoint, ledger, restore
 from jaxnas.runs.process import Signals
 from jaxnas.types import OK
@@ -81,6 +81,7 @@ def execute(
     batch_size = search.controller.batch_size
     full, rest = divmod(stop.budget, batch_size)  # whole rounds, and trials of one that is cut short
     began = time.perf_counter()
+    search = search._replace(evaluator=evaluators.from_now(search.evaluator))
     restore.check_budget(folder, stop.budget)
     with Signals() as signals, checkpoint.open_folder(folder / "state") as checkpoints:
         snapshots = ledger.load_policy(folder / "policy.npz")
@@ -245,11 +246,12 @@ def _progress(search: loop.Search, state: loop.SearchState, record: loop.Record)
 
 
 def _timing(search: loop.Search, round: int, rounds: int, seconds: float) -> dict[str, Any]:
-    stats = search.evaluator.stats() if search.evaluator.stats else {}
-    counted = {name: stats.get(name, 0) for name in ("programs", "cached")}
-    timed = ("compile_seconds", "waited_seconds", "training_seconds", "evaluate_seconds")
-    timed = {name: f"{stats.get(name, 0.0):.6f}" for name in timed}
-    return {"round": round, "rounds": rounds, "seconds": f"{seconds:.6f}", **counted, **timed}
+    """A row of timings.csv: the rounds, and whatever the evaluator has counted since the search began."""
+    counted = {
+        name: f"{value:.6f}" if isinstance(value, float) else value
+        for name, value in search.evaluator.stats().items()
+    }
+    return {"round": round, "rounds": rounds, "seconds": f"{seconds:.6f}", **counted}
 
 
 def _summary(why: str, rows: list[dict[str, str]]) -> Summary:
