@@ -53,9 +53,8 @@ class Display:
         stats = self.stats()
         if stats.get("programs"):
             parts = ", ".join(f"{part} {spent:.1f} s" for part, spent in times(stats, seconds).items())
-            print_(
-                f"{stats.get('children', 0):.0f} children trained by {stats['programs']:.0f} programs; {parts}"
-            )
+            trained, programs = stats.get("children", 0), stats["programs"]
+            print_(f"{trained:.0f} children trained by {programs:.0f} programs; {parts}")
         if not summary.best:
             print_("no trial succeeded: see the reasons in trials.csv")
             return
