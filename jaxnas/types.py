@@ -57,9 +57,11 @@ class Network(NamedTuple):
     trainer sets one named `progress`, float32 [], to the share of the training's steps that are done.
     """
 
-    plan: Callable  # host: arch [T] → (Structure, Knobs); an InputError where no network is possible
-    init: Callable  # (key, Structure, Knobs) → params
-    apply: Callable  # (params, Structure, Knobs, inputs float32 [N, ...], key or None) → [N, outputs]
+    # host: arch [T] → (Structure, Knobs); an InputError where no network is possible
+    plan: Callable[[Any], tuple[Any, PyTree]]
+    init: Callable[[jax.Array, Any, PyTree], PyTree]  # (key, Structure, Knobs) → params
+    # (params, Structure, Knobs, inputs float32 [N, ...], key or None) → [N, outputs]
+    apply: Callable[[PyTree, Any, PyTree, jax.Array, jax.Array | None], jax.Array]
     # Padding, where the network can: structures that differ in width then share a program.
     widen: Callable | None = None  # host: Structure → ever wider Structures
     pad: Callable | None = None  # host: (Structure, Knobs) → Knobs of that child in a wider Structure
