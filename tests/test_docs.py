@@ -144,7 +144,11 @@ def test_the_files_that_are_named_exist() -> None:
 
 
 def test_contributing_fits_a_screen() -> None:
-    assert len((ROOT / "CONTRIBUTING.md").read_text("utf-8").splitlines()) <= 50
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 50
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    markers = re.findall(r"pytest .*-m (\w+)", text)
+    assert markers and all(f'"{marker}: ' in project for marker in markers)
 
 
 def test_the_notebook_runs(workplace, tmp_path, monkeypatch) -> None:
