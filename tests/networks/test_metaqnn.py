@@ -160,15 +160,16 @@ def test_dropout_follows_every_second_layer():
 def test_the_networks_of_mnist_and_of_mini_metaqnn():
     space, network = make("mnist")
     structure, knobs = network.plan(space.parse("C(60,4,2) - FC(50) - FC(10) - SM()"))
-    assert (structure.activation, structure.initializer, structure.dropout) == ("elu", "xavier", (1, 2))
+    assert structure.layers == (Conv(60, 4, 2, activation="elu"), Dense(50, "elu"), Dense(10, "elu"))
+    assert (structure.initializer, structure.dropout) == ("xavier", (1, 2))
     np.testing.assert_array_equal(knobs["dropout"], np.float32([0.5, 0.5]))
     space, network = make("cifar5")
     structure, knobs = network.plan(space.parse("C(10,3,1) - P(5,3) - FC(64) - SM()"))
     assert structure.layers == (Conv(10, 3, padding="valid"), Pool(5, 3), Dense(64))
-    assert (structure.padding, structure.activation, structure.dropout) == ("valid", "relu", ())
+    assert (structure.initializer, structure.dropout) == ("fan_in", ())
     assert chain.shapes(structure.image_shape, structure.layers) == ((30, 30, 10), (9, 9, 10), (64,))
     linear = networks.cnn_mdp(space, (32, 32, 3), 5, activation="none")
-    assert linear.plan(space.parse("C(10,3,1) - SM()"))[0].activation == "none"
+    assert linear.plan(space.parse("C(10,3,1) - SM()"))[0].layers == (Conv(10, 3, 1, "valid", "none"),)
 
 
 @pytest.mark.parametrize("name", ["metaqnn", "cnn_mdp"])
