@@ -206,7 +206,8 @@ class _Running:
         self._append("trials", [row for r in records for row in ledger.trial_rows(space, r, B, costs)])
 
     def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
-        ledger.append(self.folder / f"{name}.csv", rows)
+        if rows:
+            ledger.append(self.folder / f"{name}.csv", rows)
 
 
 def _top_accuracy(rows: list[dict[str, str]]) -> float:

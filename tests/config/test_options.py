@@ -92,3 +92,33 @@ def test_declare_refuses_a_default_of_another_type():
 
     with pytest.raises(InputError, match=r"part\.size: found 0\.5; it takes an integer"):
         options.declare("part", factory)
+
+
+@pytest.mark.parametrize(
+    ("hint", "words", "expected"),
+    [
+        (int | None, ["none"], None),
+        (bool | None, ["true"], True),
+        (tuple[float, ...], ["1", "2.5"], (1.0, 2.5)),
+        (tuple[dict[str, Any], ...], ["[{a = 1}]"], ({"a": 1},)),
+        (str, ["3"], "3"),
+    ],
+)
+def test_words_of_a_flag(hint, words, expected):
+    result = Type.of(hint).read(words, "key")
+    assert result == expected
+    assert type(result) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("hint", "words", "message"),
+    [
+        (int, ["1", "2"], r'key: found \["1", "2"\]; it takes an integer$'),
+        (int, ["1.5"], 'key: found "1.5"; it takes an integer$'),
+        (tuple[bool, ...], ["maybe"], "each true or false, separated by spaces$"),
+        (dict[str, Any], ["{"], "it takes a table, written in TOML$"),
+    ],
+)
+def test_words_that_are_no_value(hint, words, message):
+    with pytest.raises(InputError, match=message):
+        Type.of(hint).read(words, "key")
