@@ -16,7 +16,7 @@ from jaxnas import config, evaluators, machine, report
 from jaxnas.commands import progress, upkeep
 from jaxnas.commands.console import clock, terminal
 from jaxnas.commands.plan import PlannedSearch
-from jaxnas.runs import process, run, seeds
+from jaxnas.runs import process, results, run, seeds
 from jaxnas.types import Space
 
 
@@ -120,7 +120,7 @@ def _many(settings: Any, one: Any, folder: Path) -> int:
 
 def show_many(space: Space, arrays: dict[str, np.ndarray]) -> None:
     """Print what many searches found: the mean of their best rewards, and the best of all."""
-    console, best = terminal(), seeds.best_trial(arrays)
+    console, best = terminal(), results.best_trial(arrays)
     found = np.flatnonzero(best >= 0)
     if not len(found):
         console.print("no trial succeeded")

@@ -16,7 +16,7 @@ import pytest
 from jaxnas import controllers, evaluators, loop, masks, rewards
 from jaxnas.commands import cli
 from jaxnas.errors import InputError
-from jaxnas.runs import ledger, process, run, seeds
+from jaxnas.runs import ledger, process, results, run, seeds
 from jaxnas.spaces import nasbench201
 from jaxnas.training import programs
 from jaxnas.types import OK, REJECTED
@@ -184,7 +184,7 @@ def test_the_best_trial_by_hand():
     reward = np.array([[0.1, 0.5, 0.5], [nan, nan, nan], [9.0, 0.2, nan], [nan, -3.0, -4.0]], np.float32)
     status = np.full((4, 3), OK, np.uint8)
     status[2, 0] = REJECTED
-    assert seeds.best_trial({"reward": reward, "status": status}).tolist() == [1, -1, 1, 1]
+    assert results.best_trial({"reward": reward, "status": status}).tolist() == [1, -1, 1, 1]
 
 
 def test_a_search_depends_neither_on_their_number_nor_on_the_chunk(subject, tmp_path):
