@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnas import config, report
-from jaxnas.commands import perform, plan, upkeep
+from jaxnas.commands import execution, report_page, start
 from jaxnas.config import options
 from jaxnas.errors import InputError, unknown
 from jaxnas.runs import process, provenance
@@ -61,7 +61,7 @@ def search(
     sections = {"space": space, "controller": controller, "evaluator": evaluator, "reward": reward}
     sections |= {"network": network, "data": data, "trainer": trainer}
     sections |= {"constraints": constraints, "runtime": runtime}
-    known = {field.name for field in dataclasses.fields(config.Search)}
+    known = {field.name for field in dataclasses.fields(config.SearchSettings)}
     for name in search:
         if name not in known:
             raise unknown("jaxnas.search", name, {"configuration", "folder", *sections, *known})
@@ -74,10 +74,10 @@ def search(
             "search.seeds: jaxnas.search runs one search; many at once: `jaxnas search CONFIG --seeds N`"
         )
     provenance.prepare(cpu_devices=settings.runtime.cpu_devices, deterministic=settings.runtime.deterministic)
-    settings, searches, path, parts = plan.begin(settings, Path(folder), "name" in search)
+    settings, searches, path, parts = start.begin(settings, Path(folder), "name" in search)
     with process.owned(path):
         try:
-            perform.execute(settings, searches, path, parts)
+            execution.execute(settings, searches, path, parts)
         except process.Interrupted as interrupt:
             if interrupt.number != signal.SIGINT:
                 raise SystemExit(128 + interrupt.number) from None
@@ -110,7 +110,7 @@ class Result(NamedTuple):
     def report(self) -> "Report":
         """Writes what `jaxnas report` writes into the run's folder; a notebook shows its figures."""
         runs = [report.read(self.folder)]
-        return Report(report.write(runs, self.folder, upkeep.spaces(runs)))
+        return Report(report.write(runs, self.folder, report_page.spaces(runs)))
 
     def __repr__(self) -> str:
         rows = report.compare([report.read(self.folder)])

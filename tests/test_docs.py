@@ -15,7 +15,7 @@ import pytest
 
 import jaxnas
 from jaxnas import config
-from jaxnas.commands import arms
+from jaxnas.commands import compare_config
 from jaxnas.commands.arguments import parser
 from jaxnas.errors import InputError
 from tests.test_scripts import load
@@ -60,7 +60,7 @@ def test_a_configuration_loads(code: str, tmp_path) -> None:
     if "arms" in table:
         text += '[space]\nname = "blocks"\n[evaluator]\nname = "mock"\n'
     (tmp_path / "snippet.toml").write_text(text)
-    (arms.load if "arms" in table else config.load)(tmp_path / "snippet.toml")
+    (compare_config.load if "arms" in table else config.load)(tmp_path / "snippet.toml")
 
 
 @pytest.mark.parametrize("words", commands())
@@ -87,7 +87,7 @@ def check_jaxnas(arguments: list[str]) -> None:
         assert not rest or options.command in ("search", "compare", "retrain")
         if options.command in ("search", "compare") and options.config.startswith("configs/"):
             seeds = ["--search.seeds", options.seeds] if getattr(options, "seeds", None) else []
-            loads = arms.load if options.command == "compare" else config.load
+            loads = compare_config.load if options.command == "compare" else config.load
             loads(ROOT / options.config, [*rest, *seeds])
 
 

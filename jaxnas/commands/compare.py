@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from jaxnas import config, evaluators, loop, report
-from jaxnas.commands import arms, perform, progress
+from jaxnas.commands import compare_config, execution, progress
 from jaxnas.commands.console import print_table, terminal
 from jaxnas.errors import InputError, unknown
 from jaxnas.runs import ledger, process, provenance, seeds
@@ -39,9 +39,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, overrides: list[str]) -> int:
     """Run the arms that are not done, and print how they compare."""
-    chosen = arms.load(options.config, overrides)
+    chosen = compare_config.load(options.config, overrides)
     folder = Path(options.folder) / chosen.name
-    arms.check_folder(folder, chosen)
+    compare_config.check_folder(folder, chosen)
     runtime = next(iter(chosen.arms.values())).runtime
     begun = folder if (folder / "environment.json").exists() else None
     provenance.prepare(cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=begun)
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
                 json.dumps(provenance.describe(), indent=2) + "\n", "utf-8"
             )
         elsewhere = [] if options.folder == "checkpoints" else ["--folder", options.folder]
-        with perform.saved(shlex.join(["jaxnas", "compare", options.config, *overrides, *elsewhere])):
+        with execution.saved(shlex.join(["jaxnas", "compare", options.config, *overrides, *elsewhere])):
             rows = execute(folder, chosen, ready, _display(len(ready)))
     show(rows)
     print(f"\nTables and figures lie in {folder}.")
@@ -71,7 +71,7 @@ class _Ready(NamedTuple):
     plan: seeds.Plan
 
 
-def prepare(comparison: arms.Comparison) -> dict[str, _Ready]:
+def prepare(comparison: compare_config.Comparison) -> dict[str, _Ready]:
     """Build every arm, so that what is wrong with one is known before any runs.
 
     Raises:
@@ -102,7 +102,7 @@ def prepare(comparison: arms.Comparison) -> dict[str, _Ready]:
 
 def execute(
     folder: Path,
-    comparison: arms.Comparison,
+    comparison: compare_config.Comparison,
     ready: dict[str, _Ready],
     watch: Callable[[str, seeds.Plan], Any],  # (arm, its plan) → context whose value has `update(trials)`
 ) -> report.Rows:
@@ -113,7 +113,7 @@ def execute(
       InputError: as `seeds.execute`.
       Interrupted: SIGINT or SIGTERM; what is done is saved.
     """
-    ledger.write_atomic(folder / "comparison.toml", arms.dump(comparison).encode())
+    ledger.write_atomic(folder / "comparison.toml", compare_config.dump(comparison).encode())
     results = []
     for name, arm in ready.items():
         text = config.dump(arm.settings)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxnas import config, evaluators, export, loop
-from jaxnas.commands import keeper, perform, plan
+from jaxnas.commands import best_network, execution, start
 from jaxnas.errors import InputError
 from jaxnas.runs import checkpoint, ledger, process, provenance
 from jaxnas.runs.files import write_folder
@@ -49,9 +49,9 @@ def run(options: argparse.Namespace, _: list[str]) -> int:
     provenance.read(options.run)
     with process.owned(options.run):
         path, agrees, text = execute(
-            options.run, plan.reopen(options.run, []), options.trial, options.out, options.onnx
+            options.run, start.reopen(options.run, []), options.trial, options.out, options.onnx
         )
-    perform.tell_check(agrees, text)
+    execution.print_check(agrees, text)
     print(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
     return 0 if agrees else 1
 
@@ -87,7 +87,7 @@ def execute(
     assert parts.dataset is not None
     with evaluators.closing(parts.evaluator):
         child = regain(folder, settings, parts, rows, row)
-    files = export.files(keeper.origin_of(settings, parts.dataset, folder.resolve().name), child, onnx)
+    files = export.files(best_network.origin_of(settings, parts.dataset, folder.resolve().name), child, onnx)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_folder(path, files)
@@ -119,7 +119,7 @@ def retrained(
     if row is None:
         return None
     parts = config.build(settings, dataset=dataset)
-    network, trainer = parts.network, keeper.trainer_of(settings, parts)
+    network, trainer = parts.network, best_network.trainer_of(settings, parts)
     assert network is not None
     arch = parts.space.parse(row["architecture"])
     structure, knobs = network.plan(arch)
@@ -133,7 +133,7 @@ def retrained(
     tested = {name: float(row[f"test_{name}"]) for name in names if row[f"test_{name}"]}
     child = export.Child(about, params, np.asarray(predict(params, images)), tested)
     name = f"{folder.resolve().parent.name}/{folder.name}"
-    write_folder(folder / "best", export.files(keeper.origin_of(settings, dataset, name), child))
+    write_folder(folder / "best", export.files(best_network.origin_of(settings, dataset, name), child))
     return export.check(folder / "best", dataset.validation.inputs, dataset.task)
 
 

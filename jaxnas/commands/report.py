@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from jaxnas import machine, report
-from jaxnas.commands import upkeep
+from jaxnas.commands import report_page
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def run(options: argparse.Namespace, _: list[str]) -> int:
     machine.use_cpu()
     runs = [report.read(path) for path in options.runs]
     folder = options.out or options.runs[0]
-    sources = upkeep.sources(runs)
+    sources = report_page.sources(runs)
     written = report.write(runs, folder, sources)
     report.show(report.compare(runs))
     for path in (*written, report.write_page(runs, folder, sources)):

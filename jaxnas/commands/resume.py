@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from jaxnas import config
-from jaxnas.commands import perform, plan
+from jaxnas.commands import execution, start
 from jaxnas.runs import process, provenance, restore
 
 
@@ -21,13 +21,13 @@ def run(options: argparse.Namespace, _: list[str]) -> int:
     provenance.read(folder)
     with process.owned(folder):
         flags = [] if options.budget is None else ["--search.budget", str(options.budget)]
-        settings = plan.reopen(folder, flags)
+        settings = start.reopen(folder, flags)
         parts = config.build(settings)
-        settings, searches = plan.searches_of(settings, parts)
+        settings, searches = start.searches_of(settings, parts)
         for search in searches:
             restore.check_budget(folder / search.folder, search.stop.budget)
         if changes := provenance.changes(folder):
             print(
                 f"jaxnas: {folder}: {', '.join(changes)}: results may differ in their bits", file=sys.stderr
             )
-        return perform.execute_and_tell(settings, searches, folder, parts)
+        return execution.execute_and_print(settings, searches, folder, parts)

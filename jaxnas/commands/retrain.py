@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxnas import config, data
-from jaxnas.commands import export, perform, plan, progress
+from jaxnas.commands import execution, export, progress, start
 from jaxnas.commands.console import print_table, short, terminal
 from jaxnas.errors import InputError
 from jaxnas.runs import finalists, ledger, process, provenance
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
             overrides = [f"--network.{name}", value, *overrides]
     provenance.read(options.run)
     with process.owned(options.run):
-        settings = plan.reopen(options.run, [])
+        settings = start.reopen(options.run, [])
         settings = settings_of(settings, options.final, options.epochs, overrides)
         trials = ledger.read(options.run / "trials.csv")
         dataset = data.load(**vars(settings.data))
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
             )
         show(folder, rows)
         if checked := export.retrained(folder, settings, dataset, rows):
-            perform.tell_check(*checked)
+            execution.print_check(*checked)
     return 0
 
 

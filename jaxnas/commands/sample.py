@@ -15,7 +15,7 @@ from rich import box
 from rich.table import Table
 
 from jaxnas import config, evaluators, loop
-from jaxnas.commands import plan, progress
+from jaxnas.commands import progress, start
 from jaxnas.commands.console import terminal
 from jaxnas.errors import InputError
 from jaxnas.runs import ledger, process, provenance, restore
@@ -36,10 +36,10 @@ def run(options: argparse.Namespace, _: list[str]) -> int:
         raise InputError(f"-n: got {options.n}; it takes 1 or more")
     provenance.read(options.run)
     with process.owned(options.run):
-        settings = plan.reopen(options.run, [])
+        settings = start.reopen(options.run, [])
         parts = config.build(settings)
         state = restore.latest(
-            options.run, plan.searches_of(settings, parts)[1][0].search, settings.search.seed
+            options.run, start.searches_of(settings, parts)[1][0].search, settings.search.seed
         )
         with evaluators.closing(parts.evaluator), progress.Counter("sampled", options.n) as counter:
             rows, greedy = execute(options.run, parts, state, options.n, counter.update)

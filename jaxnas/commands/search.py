@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from jaxnas import config
-from jaxnas.commands import perform, plan, preview
+from jaxnas.commands import dry_run, execution, start
 from jaxnas.errors import InputError
 from jaxnas.runs import process, provenance
 
@@ -50,9 +50,9 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
 
         tensorboard.package()  # an InputError comes now
     if options.dry_run:
-        preview.show(settings)
+        dry_run.show(settings)
         return 0
     named = any(word.split("=")[0] == "--search.name" for word in overrides)
-    settings, searches, folder, parts = plan.begin(settings, Path(options.folder), named)
+    settings, searches, folder, parts = start.begin(settings, Path(options.folder), named)
     with process.owned(folder):
-        return perform.execute_and_tell(settings, searches, folder, parts)
+        return execution.execute_and_print(settings, searches, folder, parts)

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from jaxnas import machine, report
-from jaxnas.commands import upkeep
+from jaxnas.commands import report_page
 from jaxnas.errors import InputError
 from jaxnas.report import page
 
@@ -47,7 +47,7 @@ class Live:
     def __init__(self, folder: Path):
         self.folder = folder
         run = report.read(folder)
-        self.title, self.sources = page.title([run]), upkeep.sources([run])
+        self.title, self.sources = page.title([run]), report_page.sources([run])
         self._lock, self._tag, self._data = threading.Lock(), "", ""
 
     def get(self) -> tuple[str, str]:

@@ -15,10 +15,19 @@ from jaxnas.config.configuration import (
     usage,
 )
 from jaxnas.config.parts import GIVEN, Parts, build, build_space, registries, resampling
-from jaxnas.config.sections import SECTIONS, Config, Constraints, Runtime, Search, Stop, is_folder_name
+from jaxnas.config.sections import (
+    SECTIONS,
+    Config,
+    Constraints,
+    Runtime,
+    SearchSettings,
+    StopSettings,
+    is_folder_name,
+)
 
 __all__ = [
-    "GIVEN", "MAY_DIFFER", "SECTIONS", "Config", "Constraints", "Parts", "Runtime", "Search", "Stop", "Table",
-    "build", "build_space", "differences", "dump", "from_table", "is_folder_name", "keys", "load",
-    "override", "read", "registries", "resampling", "to_table", "twin", "usage",
+    "GIVEN", "MAY_DIFFER", "SECTIONS", "Config", "Constraints", "Parts", "Runtime", "SearchSettings",
+    "StopSettings", "Table", "build", "build_space", "differences", "dump", "from_table",
+    "is_folder_name", "keys", "load", "override", "read", "registries", "resampling", "to_table",
+    "twin", "usage",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
 """A TOML file and command-line overrides → frozen, checked dataclasses → objects.
 
-`[search]`, `[search.stop]`, `[constraints]` and `[runtime]` are the dataclasses below. Every other section
-configures one part of the search, and its keys are the options of that part's factory: an option is declared
-once, where it is used, with its default and its help.
+`[search]`, `[search.stop]`, `[constraints]` and `[runtime]` are the dataclasses of `sections`. Every other
+section configures one part of the search, and its keys are the options of that part's factory: an option is
+declared once, where it is used, with its default and its help.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import tomli_w
 import tyro
 
 from jaxnas.config import options, parts
-from jaxnas.config.sections import RANGES, SECTIONS, Config, Constraints, Runtime, Search
+from jaxnas.config.sections import RANGES, SECTIONS, Config, Constraints, Runtime, SearchSettings
 from jaxnas.errors import InputError, unknown
 
 Table = dict[str, dict[str, Any]]  # {section: {key: value}}, as TOML has it
@@ -188,7 +188,7 @@ def _classes(table: Table) -> dict[str, type]:
     names = {"space": name_of("space"), "controller": name_of("controller")}
     names |= {"evaluator": name_of("evaluator", evaluators.DEFAULT), "reward": name_of("reward", "accuracy")}
     asked = parts.needs(names["evaluator"])
-    classes: dict[str, type] = {"search": Search, "constraints": Constraints, "runtime": Runtime}
+    classes: dict[str, type] = {"search": SearchSettings, "constraints": Constraints, "runtime": Runtime}
     if "network" in asked.sections:
         is_foreign = ":" in str(names["space"])  # then no network here has its name, but its layers may do
         names["network"] = name_of("network", "layers" if is_foreign else names["space"])

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 
 @dataclasses.dataclass(frozen=True)
-class Stop:
+class StopSettings:
     """What ends a search before its budget is spent.
 
     Args:
@@ -22,7 +22,7 @@ class Stop:
 
 
 @dataclasses.dataclass(frozen=True)
-class Search:
+class SearchSettings:
     """The run.
 
     Args:
@@ -51,7 +51,7 @@ class Search:
     duplicates: Literal["train", "reuse", "resample"] = "train"
     memory: int = 4096
     log: Literal["none", "tensorboard"] = "none"
-    stop: Stop = Stop()
+    stop: StopSettings = StopSettings()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Config:
     the evaluator asks for what they configure.
     """
 
-    search: Search
+    search: SearchSettings
     space: Any
     controller: Any
     evaluator: Any

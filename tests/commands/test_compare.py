@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxnas import config
-from jaxnas.commands import arms, cli, compare
+from jaxnas.commands import cli, compare, compare_config
 from jaxnas.errors import InputError
 from jaxnas.runs import ledger
 
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("workplace")
 
 def load(*flags, text=TEXT):
     Path("c.toml").write_text(text)
-    return arms.load("c.toml", [str(flag) for flag in flags])
+    return compare_config.load("c.toml", [str(flag) for flag in flags])
 
 
 def jaxnas(*arguments):
@@ -162,7 +162,7 @@ def test_bad_flags(flags, words, capsys):
     "path", sorted((Path(__file__).parents[2] / "configs").glob("compare_*.toml")), ids=str
 )
 def test_the_configurations_are_right(path):
-    found = arms.load(path)
+    found = compare_config.load(path)
     assert any(c.controller.name == "random" for c in found.arms.values())
     if found.arms[next(iter(found.arms))].evaluator.name == "mock" or "rlmednas" in path.name:
         ready = compare.prepare(found)

@@ -166,7 +166,7 @@ def fails(read, capfd):
 
 def test_defaults(read):
     c = read(MINIMAL)
-    assert c.search == config.Search(name="some")
+    assert c.search == config.SearchSettings(name="some")
     assert c.runtime == config.Runtime()
     assert dataclasses.asdict(c.space) == {
         "name": "stack",
@@ -188,7 +188,7 @@ def test_file_values(read):
         '[controller]\nname = "gradient"\nlearning_rate = 1\nclip = "none"\nbaseline = "none"\nwarm = false\n'
         '[network]\nhead = 7\n[trainer]\nepochs = 1\n[data]\nsource = "npz:x"\nlimit = 9\n'
     )
-    assert c.search.stop == config.Stop(accuracy=1.0, hours=0.5)
+    assert c.search.stop == config.StopSettings(accuracy=1.0, hours=0.5)
     assert c.space.forbid == ({"depth": 1}, {"depth": 2, "wide": [1, 2]})
     assert c.space.rates == (1.0, 0.5)
     assert all(type(rate) is float for rate in c.space.rates)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnas import config, controllers, evaluators, loop, rewards
-from jaxnas.commands import plan
+from jaxnas.commands import start
 from jaxnas.controllers import distinct
 from jaxnas.errors import InputError
 from jaxnas.spaces import blocks
@@ -36,10 +36,10 @@ def test_a_twin_is_resampled_too(tmp_path):
         '[controller]\nname = "random"\nbatch_size = 4\n[evaluator]\nname = "mock"\n'
     )
     settings = config.load(tmp_path / "a.toml")
-    for each in plan.searches_of(settings, config.build(settings))[1]:
+    for each in start.searches_of(settings, config.build(settings))[1]:
         assert len(set(archs_of(each.search, 4))) == 16
     settings = config.load(tmp_path / "a.toml", ["--search.duplicates", "train"])
-    for each in plan.searches_of(settings, config.build(settings))[1]:
+    for each in start.searches_of(settings, config.build(settings))[1]:
         assert len(set(archs_of(each.search, 4))) < 16
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from jaxnas import config, data, export, loop
+from jaxnas.commands import best_network
 from jaxnas.commands import export as command
-from jaxnas.commands import keeper
 from jaxnas.errors import InputError
 from jaxnas.export import agreement, explain, predict
 from jaxnas.export.folder import PACKAGES, stablehlo
@@ -52,7 +52,7 @@ def searched(tmp_path_factory):
     (folder / "config.toml").write_text(TEXT)
     settings = config.load(folder / "config.toml")
     parts = config.build(settings)
-    keep = keeper.make(settings, parts).keep
+    keep = best_network.make(settings, parts).keep
     run.execute(folder, loop.make(*parts[:5]), seed=1, stop=run.Stop(6), keep=keep)
     (folder / "environment.json").write_text(json.dumps(provenance.describe()))
     return folder, settings, parts
@@ -86,7 +86,7 @@ def test_the_files_of_best(searched):
 def test_it_agrees_in_a_fresh_process(searched, tmp_path, monkeypatch):
     folder, settings, parts = searched
     shutil.copytree(folder / "best", tmp_path / "best")
-    check = keeper.make(settings, parts).check
+    check = best_network.make(settings, parts).check
     assert check(tmp_path / "nothing") is None
     agrees, text = check(tmp_path)
     assert agrees and "100.00% of 120 validation predictions" in text

@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 
 from jaxnas import config
-from jaxnas.commands import perform, plan, upkeep
+from jaxnas.commands import execution, report_page, start
 from jaxnas.runs import checkpoint, process
 from tests.export.test_folder import FILES, TEXT
 from tests.report.test_page import data_of
@@ -70,13 +70,13 @@ class Watch:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux exchanges names")
 def test_page_and_best_are_whole_at_any_moment(tmp_path, monkeypatch, capsys):
     """The search of test_folder, whose best changes; then predict.py runs, in the check at its end."""
-    monkeypatch.setattr(upkeep, "SHARE", 1e9)  # a page every round
+    monkeypatch.setattr(report_page, "SHARE", 1e9)  # a page every round
     monkeypatch.setattr(checkpoint.Saver, "is_due", lambda self, seconds: True)
     path, folder = tmp_path / "small.toml", tmp_path / "small"
     path.write_text(TEXT.replace("batch_size = 3", "batch_size = 1").replace("seed = 1", "seed = 2"))
     settings = config.load(path)
     parts = config.build(settings)
-    settings, searches = plan.searches_of(settings, parts)
+    settings, searches = start.searches_of(settings, parts)
     folder.mkdir()
     (folder / "config.toml").write_text(searches[0].text)
     left = folder / ".report.html.1"  # by a kill before
@@ -84,7 +84,7 @@ def test_page_and_best_are_whole_at_any_moment(tmp_path, monkeypatch, capsys):
     watch = Watch(folder)
     watch.on = True
     with process.owned(folder):
-        perform.execute(settings, searches, folder, parts)
+        execution.execute(settings, searches, folder, parts)
     watch.on = False
     assert watch.wrong == []
     assert not left.exists()

@@ -16,10 +16,9 @@ from jaxnas import config
 from jaxnas.config import options
 from jaxnas.errors import InputError, unknown
 
-OWN = ("compare", "arms")  # sections beside a configuration's
-ALIKE = {
-    "search": ("duplicates", "memory", "chunk")
-}  # what an arm may have of these sections, all else equal
+SECTIONS = ("compare", "arms")  # beside those of a configuration
+# The keys of [search] that an arm may set; its other keys are the same for all arms.
+OF_ARMS = {"search": ("duplicates", "memory", "chunk")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +56,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Comparison:
     Raises:
       InputError: the file cannot be read, or a section, key, name, flag or value is wrong.
     """
-    table, flags = config.read(Path(path), OWN), options.split(overrides)
+    table, flags = config.read(Path(path), SECTIONS), options.split(overrides)
     compare = options.from_table(Compare, table.pop("compare", {}), "compare")
     for key, words in flags:
         if key.startswith("compare."):
@@ -70,42 +69,45 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Comparison:
     name = next((words[0] for key, words in flags if key == "search.name" and words), name)
     flags = [flag for flag in flags if flag[0] != "search.name"]
     unused = {(section, key) for section in table for key in table[section] if key != "name"}
-    found = {}
-    for arm, own in arms.items():
+    settings: dict[str, config.Config] = {}
+    for arm, changes in arms.items():
         try:
-            merged = _merge(table, own, unused)
+            merged = _merge(table, changes, unused)
             merged["search"] = merged.get("search", {}) | {"name": arm, "seeds": compare.seeds}
-            found[arm] = config.from_table(merged, flags, arm)
+            settings[arm] = config.from_table(merged, flags, arm)
         except InputError as error:
             raise InputError(f"arms.{arm}: {error}") from None
     for section, key in sorted(unused):
-        known = set().union(*(config.keys(config.to_table(c)).get(section, ()) for c in found.values()))
+        known = set().union(*(config.keys(config.to_table(c)).get(section, ()) for c in settings.values()))
         raise unknown(f"{section}.{key}", key, known)
     if name in (".", "..") or Path(name).name != name:
         raise InputError(f"search.name: found {name!r}; it takes a folder's name")
-    _check(compare, found)
-    return Comparison(name, compare, found)
+    _check(compare, settings)
+    return Comparison(name, compare, settings)
 
 
-def _merge(table: config.Table, own: Any, unused: set[tuple[str, str]]) -> config.Table:
-    """An arm's keys on top of those of the file that its parts take, which are struck off `unused`."""
-    if not isinstance(own, dict):
-        raise InputError(f"found {options.show(own)}; it takes a table of sections")
-    for section, values in own.items():
+def _merge(table: config.Table, changes: Any, unused: set[tuple[str, str]]) -> config.Table:
+    """The table of an arm: its `changes` on top of the keys of the file that its parts take.
+
+    The keys of the file that it takes are removed from `unused`.
+    """
+    if not isinstance(changes, dict):
+        raise InputError(f"found {options.show(changes)}; it takes a table of sections")
+    for section, values in changes.items():
         if section not in config.SECTIONS:
             raise unknown(section, section, config.SECTIONS)
         if not isinstance(values, dict):
             raise InputError(f"{section}: found {options.show(values)}; it takes a table")
-        alike = ALIKE.get(section, () if section == "runtime" else None)
-        if alike is not None and (other := [key for key in values if key not in alike]):
-            raise InputError(f"{section}.{other[0]}: all arms have it alike; set it in [{section}]")
-    merged = {s: table.get(s, {}) | own.get(s, {}) for s in {**table, **own}}
+        allowed = OF_ARMS.get(section, () if section == "runtime" else None)
+        if allowed is not None and (shared := [key for key in values if key not in allowed]):
+            raise InputError(f"{section}.{shared[0]}: all arms have it alike; set it in [{section}]")
+    merged = {s: table.get(s, {}) | changes.get(s, {}) for s in {**table, **changes}}
     known = config.keys(merged)
     kept = {}
     for section, values in merged.items():
-        mine = own.get(section, {})
-        if section in known or mine:
-            kept[section] = {k: v for k, v in values.items() if k in mine or k in known.get(section, ())}
+        changed = changes.get(section, {})
+        if section in known or changed:
+            kept[section] = {k: v for k, v in values.items() if k in changed or k in known.get(section, ())}
             unused -= {(section, key) for key in kept[section]}
     return kept
 

@@ -1,4 +1,6 @@
-"""What a search keeps of its best child: the files of best/, which are checked once it has ended."""
+"""The best network of a search: the folder best/, which is written whenever a child is better than all
+before it, and checked once the search has ended.
+"""
 
 import dataclasses
 import json
@@ -33,19 +35,20 @@ def trainer_of(settings: config.Config, parts: config.Parts) -> training.Trainer
     return training.make(parts.network, parts.dataset, **chosen)
 
 
-class Keeper(NamedTuple):
-    """What makes best/ of a search, and checks it."""
+class BestNetwork(NamedTuple):
+    """How best/ of a search is written, and how it is checked."""
 
     keep: best.Keep | None  # what `run.execute` takes; None where nothing is trained
-    # a run's folder → as `export.check`, once its search has ended
+    # a run's folder → as `export.check`, once its search has ended; None where there is nothing to check
     check: Callable[[Path], tuple[bool, str] | None]
 
 
-def make(settings: config.Config, parts: config.Parts) -> Keeper:
-    """Of the searches of a run. A check that has been done, or of a folder without a network, gives None."""
-    if parts.dataset is None or not hasattr(settings.trainer, "precision"):  # it trains in a way of its own
-        return Keeper(None, lambda folder: None)
-    dataset, origins = parts.dataset, []  # the origin is made when the first network is kept
+def make(settings: config.Config, parts: config.Parts) -> BestNetwork:
+    """The functions for a run with these settings and parts, its twin included."""
+    # An evaluator that trains in a way of its own has no trainer whose networks could become folders.
+    if parts.dataset is None or not hasattr(settings.trainer, "precision"):
+        return BestNetwork(None, lambda folder: None)
+    dataset, origins = parts.dataset, []  # one origin, once the first network is kept
 
     def keep(folder: Path, about: dict[str, Any], params: PyTree, outputs: Any) -> dict[str, bytes]:
         origins[:] = origins or [origin_of(settings, dataset, "")]
@@ -58,8 +61,8 @@ def make(settings: config.Config, parts: config.Parts) -> Keeper:
             metrics = json.loads((folder / "best" / "metrics.json").read_text("utf-8"))
         except (OSError, ValueError):
             return None
-        if metrics.get("agreement") is not None:
+        if metrics.get("agreement") is not None:  # it has been checked before
             return None
         return export.check(folder / "best", dataset.validation.inputs, dataset.task)
 
-    return Keeper(keep, check)
+    return BestNetwork(keep, check)

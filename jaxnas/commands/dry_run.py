@@ -10,17 +10,17 @@ import numpy as np
 
 from jaxnas import config, evaluators, loop
 from jaxnas.commands.console import clock, terminal
-from jaxnas.types import Split
+from jaxnas.types import Evaluator, Split
 
 
-def show(settings: Any) -> None:
+def show(settings: config.Config) -> None:
     """Print a space's size, the first architectures, the memory and the time that a search would take."""
     parts = config.build(settings)
     with evaluators.closing(parts.evaluator):
         _show(settings, parts)
 
 
-def _show(settings: Any, parts: config.Parts) -> None:
+def _show(settings: config.Config, parts: config.Parts) -> None:
     console = terminal()
     space, controller = parts.space, parts.controller
     console.print(f"space {space.name}: {space.size:,} architectures of {space.num_steps} decisions")
@@ -37,14 +37,14 @@ def _show(settings: Any, parts: config.Parts) -> None:
     compile_seconds = probe.stats().get("compile_seconds", 0.0)
     began = time.perf_counter()
     search.preview(state, sampled)
-    each = (time.perf_counter() - began) / sampled * steps
+    trial_seconds = (time.perf_counter() - began) / sampled * steps
     trials = settings.search.budget * settings.search.seeds * (2 if settings.search.twin else 1)
     if parts.dataset is not None:
         megabytes = sum(s.inputs.nbytes for s in (parts.dataset.train, parts.dataset.validation)) / 2**20
         peak = max(record.measures.get("peak_bytes", [0])) / 2**20
         console.print(f"memory: {megabytes:.0f} MB of images, about {peak:.0f} MB a program")
     console.print(
-        f"time: about {clock(trials * each)} of training for {trials} trials"
+        f"time: about {clock(trials * trial_seconds)} of training for {trials} trials"
         + (
             f", and {compile_seconds / sampled:.1f} s to compile each new structure"
             if compile_seconds
@@ -53,10 +53,11 @@ def _show(settings: Any, parts: config.Parts) -> None:
     )
 
 
-def _small(parts: Any, settings: Any) -> tuple[Any, float]:
-    """The evaluator on two batches of the data, and how many times the work the whole is."""
+def _small(parts: config.Parts, settings: config.Config) -> tuple[Evaluator, float]:
+    """An evaluator that trains on two batches of the data, and how many times its work a whole trial is."""
     from jaxnas.evaluators import trained
 
+    assert parts.dataset is not None and parts.network is not None
     train, validation = parts.dataset.train, parts.dataset.validation
     rows = min(len(train.inputs), 2 * settings.trainer.batch_size)
     dataset = parts.dataset._replace(

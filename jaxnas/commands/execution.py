@@ -1,4 +1,4 @@
-"""What a run has planned is carried out: shown, logged and drawn as it goes on, saved when interrupted."""
+"""Executes the searches of a run, with progress on the screen, a log and a page; an interrupt saves them."""
 
 import contextlib
 import os
@@ -8,42 +8,45 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from jaxnas import config, evaluators, machine, report
-from jaxnas.commands import progress, upkeep
+from jaxnas.commands import progress, report_page
 from jaxnas.commands.console import clock, terminal
-from jaxnas.commands.plan import PlannedSearch
+from jaxnas.commands.start import PlannedSearch
 from jaxnas.runs import process, results, run, seeds
 from jaxnas.types import Space
 
 
-def execute_and_tell(settings: Any, searches: list[Any], folder: Path, parts: Any) -> int:
+def execute_and_print(
+    settings: config.Config, searches: list[PlannedSearch], folder: Path, parts: config.Parts
+) -> int:
     """Carry out the searches of a run and print what they found; returns the exit code."""
     if settings.search.seeds > 1:
-        return _many(settings, searches[0], folder)
+        return _many(settings.search, searches[0], folder)
     with saved(f"jaxnas resume {shlex.quote(str(folder))}"):
         begun = machine.process_seconds()
         spent = execute(settings, searches, folder, parts)
     runs = [report.read(folder)]
-    report.write(runs, folder, {runs[0].path: upkeep.source_of(parts)})
+    report.write(runs, folder, {runs[0].path: report_page.source_of(parts)})
     if len(searches) > 1:
         report.show(report.compare(runs))
     has_network, path = (folder / "best" / "model.stablehlo").exists(), shlex.quote(str(folder))
-    parts = "its page is report.html" + ", its best network best/" * has_network
+    contents = "its page is report.html" + ", its best network best/" * has_network
     after = f"jaxnas predict {path} IMAGE…" if has_network else f"jaxnas report {path}"
     total = machine.process_seconds()
     spent = {"beginning": begun, **spent}
     spent["report and checks"] = total - sum(spent.values())
     shown = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in spent.items())
     print(f"\n{clock(total)} in all: {shown}.")
-    print(f"\nThe run lies in {folder}, {parts}. Next: {after}")
+    print(f"\nThe run lies in {folder}, {contents}. Next: {after}")
     return 0
 
 
-def execute(settings: Any, searches: list[PlannedSearch], folder: Path, parts: Any) -> dict[str, float]:
+def execute(
+    settings: config.Config, searches: list[PlannedSearch], folder: Path, parts: config.Parts
+) -> dict[str, float]:
     """Run the searches of a run, whose folder the caller has `owned`; show, log and draw their progress.
 
     Returns the seconds that each search took. The evaluator is closed however they end.
@@ -52,19 +55,21 @@ def execute(settings: Any, searches: list[PlannedSearch], folder: Path, parts: A
         return _execute(settings, searches, folder, parts)
 
 
-def _execute(settings: Any, searches: list[PlannedSearch], folder: Path, parts: Any) -> dict[str, float]:
+def _execute(
+    settings: config.Config, searches: list[PlannedSearch], folder: Path, parts: config.Parts
+) -> dict[str, float]:
     spent = {}
-    source = upkeep.source_of(parts)
-    page = upkeep.Page(folder, source)
+    source = report_page.source_of(parts)
+    page = report_page.Page(folder, source)
     for search in searches:
         with (
             progress.Display(folder / search.folder, search.search, search.stop.budget) as display,
             _logged(settings, folder / search.folder, source) as log,
         ):
 
-            def watch(now: run.Progress, told: tuple = (display.update, log)) -> None:
-                for tell in told:
-                    tell(now)
+            def watch(now: run.Progress, watchers: tuple = (display.update, log)) -> None:
+                for watcher in watchers:
+                    watcher(now)
                 page.update()
 
             summary = run.execute(
@@ -74,24 +79,26 @@ def _execute(settings: Any, searches: list[PlannedSearch], folder: Path, parts: 
                 stop=search.stop,
                 text=search.text,
                 watch=watch,
-                keep=search.keeper.keep,
+                keep=search.best_network.keep,
             )
         display.finish(summary)
         spent[search.folder or "search"] = time.perf_counter() - display.began
     page.write()
-    if checked := searches[0].keeper.check(folder):
-        tell_check(*checked)
+    if checked := searches[0].best_network.check(folder):
+        print_check(*checked)
     return spent
 
 
-def tell_check(agrees: bool, text: str) -> None:
-    """What the check of an exported network found."""
+def print_check(agrees: bool, text: str) -> None:
+    """Print what the check of an exported network found, on stderr if the network does not agree."""
     print(f"{'' if agrees else 'jaxnas: '}{text}", file=sys.stdout if agrees else sys.stderr)
 
 
 @contextlib.contextmanager
-def _logged(settings: Any, folder: Path, source: report.Source) -> Iterator[Callable[[Any], None]]:
-    """What is told of a search that also writes a log elsewhere."""
+def _logged(
+    settings: config.Config, folder: Path, source: report.Source
+) -> Iterator[Callable[[run.Progress], None]]:
+    """What writes the log that `search.log` asks for, whenever rounds have ended."""
     if settings.search.log == "none":
         yield lambda _: None
         return
@@ -104,16 +111,15 @@ def _logged(settings: Any, folder: Path, source: report.Source) -> Iterator[Call
         log.close()
 
 
-def _many(settings: Any, one: Any, folder: Path) -> int:
-    asked = settings.search
-    plan = seeds.Plan(one.seed, asked.seeds, asked.budget, asked.chunk, asked.ledgers)
+def _many(options: config.SearchSettings, planned: PlannedSearch, folder: Path) -> int:
+    plan = seeds.Plan(planned.seed, options.seeds, options.budget, options.chunk, options.ledgers)
     with (
         saved(f"jaxnas resume {shlex.quote(str(folder))}"),
-        evaluators.closing(one.search.evaluator),
+        evaluators.closing(planned.search.evaluator),
         progress.Many(folder.name, plan.seeds, plan.budget) as display,
     ):
-        arrays = seeds.execute(folder, one.search, plan, text=one.text, watch=display.update)
-    show_many(one.search.space, arrays)
+        arrays = seeds.execute(folder, planned.search, plan, text=planned.text, watch=display.update)
+    show_many(planned.search.space, arrays)
     print(f"\nThe arrays of all searches lie in {folder / 'searches.npz'}, a row each in summary.csv.")
     return 0
 
@@ -121,21 +127,21 @@ def _many(settings: Any, one: Any, folder: Path) -> int:
 def show_many(space: Space, arrays: dict[str, np.ndarray]) -> None:
     """Print what many searches found: the mean of their best rewards, and the best of all."""
     console, best = terminal(), results.best_trial(arrays)
-    found = np.flatnonzero(best >= 0)
-    if not len(found):
+    succeeded = np.flatnonzero(best >= 0)
+    if not len(succeeded):
         console.print("no trial succeeded")
         return
-    reward = arrays["reward"][found, best[found]]
+    reward = arrays["reward"][succeeded, best[succeeded]]
     spread = np.std(reward, ddof=min(1, len(reward) - 1))
     console.print(f"best reward of {len(best)} searches: mean {reward.mean():.4f}, std {spread:.4f}")
-    top = found[np.argmax(reward)]
+    top = succeeded[np.argmax(reward)]
     name = space.describe(arrays["arch"][top, best[top]])
     console.print(f"highest: {reward.max():.4f} {name}, trial {best[top]} of search {top}")
 
 
 @contextlib.contextmanager
 def saved(command: str) -> Iterator[None]:
-    """Where an interrupt ends the process with one line, which says how to go on."""
+    """A context in which an interrupt ends the process with one line, which says how to go on."""
     try:
         yield
     except (process.Interrupted, KeyboardInterrupt) as interrupt:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxnas import config
-from jaxnas.commands import perform, plan, progress
+from jaxnas.commands import execution, progress, start
 from jaxnas.runs import process
 
 TOML = """
@@ -25,7 +25,7 @@ name = "mock"
 
 
 def planned(tmp_path, evaluate=None):
-    """The arguments of `perform.execute`, and how often the evaluator was closed."""
+    """The arguments of `execution.execute`, and how often the evaluator was closed."""
     (tmp_path / "a.toml").write_text(TOML)
     settings = config.load(tmp_path / "a.toml")
     closed, counts = [], {"children": 0, "programs": 1, "training_seconds": 0.0, "evaluate_seconds": 0.0}
@@ -45,7 +45,7 @@ def planned(tmp_path, evaluate=None):
         evaluate=evaluate or counted,
     )
     parts = parts._replace(evaluator=evaluator)
-    settings, searches = plan.searches_of(settings, parts)
+    settings, searches = start.searches_of(settings, parts)
     folder = tmp_path / "run"
     for search in searches:
         (folder / search.folder).mkdir(parents=True)
@@ -54,7 +54,7 @@ def planned(tmp_path, evaluate=None):
 
 def test_the_evaluator_is_closed_and_the_twin_has_counters_of_its_own(tmp_path, capsys):
     arguments, closed = planned(tmp_path)
-    spent = perform.execute(*arguments)
+    spent = execution.execute(*arguments)
     assert closed == [1]
     assert list(spent) == ["search", "twin"]
     assert re.findall(r"(\d+) children trained", capsys.readouterr().out) == ["8", "8"]
@@ -71,7 +71,7 @@ def test_the_evaluator_is_closed_after_an_error(tmp_path, error):
 
     arguments, closed = planned(tmp_path, fails)
     with pytest.raises(error):
-        perform.execute(*arguments)
+        execution.execute(*arguments)
     assert closed == [1]
 
 

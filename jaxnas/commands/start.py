@@ -1,4 +1,4 @@
-"""What a run will do: its settings, its search and perhaps a random twin, and the folder that they begin."""
+"""How a run starts: settings become a search, perhaps with a random twin, in a new folder or an old one."""
 
 import contextlib
 import dataclasses
@@ -6,10 +6,10 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxnas import config, controllers, loop
-from jaxnas.commands import keeper
+from jaxnas.commands import best_network
 from jaxnas.errors import InputError
 from jaxnas.runs import provenance, run, seeds
 
@@ -19,13 +19,15 @@ class PlannedSearch(NamedTuple):
 
     folder: str  # within the run's
     text: str  # of its config.toml
-    search: Any
+    search: loop.Search
     seed: int
-    stop: Any
-    keeper: Any  # of best/
+    stop: run.Stop
+    best_network: best_network.BestNetwork
 
 
-def begin(settings: Any, parent: Path, named: bool) -> tuple[Any, list[PlannedSearch], Path, Any]:
+def begin(
+    settings: config.Config, parent: Path, named: bool
+) -> tuple[config.Config, list[PlannedSearch], Path, config.Parts]:
     """A new run: its settings, searches, folder below `parent` with all that `resume` needs, and parts.
 
     Raises:
@@ -42,7 +44,7 @@ def begin(settings: Any, parent: Path, named: bool) -> tuple[Any, list[PlannedSe
     return settings, searches, folder, parts
 
 
-def reopen(folder: Path, flags: list[str]) -> Any:
+def reopen(folder: Path, flags: list[str]) -> config.Config:
     """The configuration of the run in `folder`, with JAX set up as it was when the run began."""
     provenance.read(folder)
     path = folder / "config.toml"
@@ -56,7 +58,7 @@ def reopen(folder: Path, flags: list[str]) -> Any:
     return settings
 
 
-def searches_of(settings: Any, parts: Any) -> tuple[Any, list[PlannedSearch]]:
+def searches_of(settings: config.Config, parts: config.Parts) -> tuple[config.Config, list[PlannedSearch]]:
     """The settings, with a chunk where there are many searches, and the searches of a run."""
     seed, stop = settings.search.seed, run.Stop(settings.search.budget, **vars(settings.search.stop))
     if stop.accuracy is not None and "accuracy" not in parts.evaluator.measures:
@@ -70,8 +72,8 @@ def searches_of(settings: Any, parts: Any) -> tuple[Any, list[PlannedSearch]]:
         if not settings.search.chunk:
             chunk = seeds.chunk_of(search)
             settings = dataclasses.replace(settings, search=dataclasses.replace(settings.search, chunk=chunk))
-    kept = keeper.make(settings, parts)
-    searches = [PlannedSearch("", config.dump(settings), search, seed, stop, kept)]
+    best = best_network.make(settings, parts)
+    searches = [PlannedSearch("", config.dump(settings), search, seed, stop, best)]
     if settings.search.twin:
         B = parts.controller.batch_size
         random = controllers.random(parts.space, batch_size=B)
@@ -79,13 +81,13 @@ def searches_of(settings: Any, parts: Any) -> tuple[Any, list[PlannedSearch]]:
         twin = loop.make(parts.space, random, parts.evaluator, parts.reward, parts.rejected)
         searches.append(
             PlannedSearch(
-                "twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget), kept
+                "twin", config.dump(config.twin(settings, B)), twin, seed, run.Stop(stop.budget), best
             )
         )
     return settings, searches
 
 
-def _check_many(settings: Any) -> None:
+def _check_many(settings: config.Config) -> None:
     search = settings.search
     if search.log != "none":
         raise InputError("search.log: not with search.seeds, whose result is the arrays of all searches")

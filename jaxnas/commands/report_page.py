@@ -1,4 +1,4 @@
-"""The report page of runs, with what their configurations say of architectures; kept up during a search."""
+"""The page report.html: what it takes from the configurations of runs, and its updates during a search."""
 
 import contextlib
 import sys
@@ -20,7 +20,8 @@ def source_of(parts: config.Parts) -> report.Source:
 
 
 def spaces(runs: Sequence[report.Run]) -> dict[Path, report.Source]:
-    """By path of run, its space alone, which needs no data; runs whose space is not here are left out."""
+    """{path of a run: a source with its space alone}, which needs no data; runs whose space cannot be built
+    are left out."""
     known: dict[Path, report.Source] = {}
     for run in runs:
         with contextlib.suppress(InputError):
@@ -29,8 +30,11 @@ def spaces(runs: Sequence[report.Run]) -> dict[Path, report.Source]:
 
 
 def sources(runs: Sequence[report.Run]) -> dict[Path, report.Source]:
-    """By path of run and of twin. Without the data no shapes are known; without the space, nothing is."""
-    found: dict[Path, report.Source] = {}
+    """{path of a run or its twin: its source}; runs whose space cannot be built are left out.
+
+    Where the data cannot be had, a source has the space alone.
+    """
+    sources: dict[Path, report.Source] = {}
     for run in runs:
         try:
             settings = config.load(run.path / "config.toml")
@@ -39,12 +43,12 @@ def sources(runs: Sequence[report.Run]) -> dict[Path, report.Source]:
             continue
         with contextlib.suppress(InputError):  # where the data is not here
             source = source_of(config.build(settings))
-        found |= {each.path: source for each in (run, run.twin) if each is not None}
-    return found
+        sources |= {shown.path: source for shown in (run, run.twin) if shown is not None}
+    return sources
 
 
 class Page:
-    """Keeps report.html of a run in progress, as often as that costs little of the time."""
+    """Writes report.html of a run in progress, as long as that takes a small `SHARE` of the time."""
 
     def __init__(self, folder: Path, source: report.Source):
         self.folder, self.source, self.began, self.cost = folder, source, time.perf_counter(), 0.0
@@ -52,18 +56,18 @@ class Page:
             left.unlink(missing_ok=True)
 
     def update(self) -> None:
-        """Write it anew if its turn has come."""
+        """Write the page, unless that has taken its share of the time already."""
         began = time.perf_counter()
         if self.cost <= SHARE * (began - self.began):
             try:
                 self.write()
                 self.cost += time.perf_counter() - began
-            except InputError as error:  # a search does not end for its page
+            except InputError as error:  # a page that cannot be written does not end the search
                 print(f"jaxnas: {error}", file=sys.stderr)
                 self.cost = float("inf")
 
     def write(self) -> None:
-        """Write it."""
+        """Write the page."""
         run = report.read(self.folder)
-        paths = [each.path for each in (run, run.twin) if each is not None]
+        paths = [shown.path for shown in (run, run.twin) if shown is not None]
         report.write_page([run], self.folder, dict.fromkeys(paths, self.source))
