@@ -23,18 +23,32 @@ from jaxnas.types import STATUS, Space
 
 
 def append(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Add rows to a CSV file, flushed to disk; the first row of a new file gives its header."""
+    """Add rows to a CSV file, flushed to disk; the first row of a new file gives its header.
+
+    A file keeps the header that it has: a run that another version began may lack columns of today, whose
+    values are left out, and its columns that no longer exist stay empty.
+    """
     if not rows:
         return
+    columns = columns_of(path)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    if not path.exists() or path.stat().st_size == 0:
+    writer = csv.DictWriter(text, columns or list(rows[0]), extrasaction="ignore", lineterminator="\n")
+    if not columns:
         writer.writeheader()
     writer.writerows(rows)
     with open(path, "ab") as file:
         file.write(text.getvalue().encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def columns_of(path: Path) -> list[str]:
+    """The columns in the header of a CSV file; none if it is empty or there is no such file."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return next(csv.reader(file), [])
+    except FileNotFoundError:
+        return []
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -135,12 +149,12 @@ def prefix_arrays(
     rows: list[dict[str, str]], trials: int, num_steps: int, names: Collection[str]
 ) -> dict[str, np.ndarray]:  # → {name: float32 [N, T]}, live bool [N, T]
     """`Record.prefixes` of so many trials from the rows of prefixes.csv."""
-    at = tuple(np.array([int(row[name]) for row in rows], int) for name in ("trial", "step"))
+    places = tuple(np.array([int(row[name]) for row in rows], int) for name in ("trial", "step"))
     arrays = {name: np.full((trials, num_steps), np.nan, np.float32) for name in names}
     for name, values in arrays.items():
-        values[at] = [float(row[name] or "nan") for row in rows]
+        values[places] = [float(row[name] or "nan") for row in rows]
     live = np.zeros((trials, num_steps), bool)
-    live[at] = True
+    live[places] = True
     return arrays | {"live": live}
 
 

@@ -173,3 +173,13 @@ def test_a_damaged_policy_is_none_or_right(tmp_path):
             for r, (greedy, probabilities) in ledger.load_policy(path).items():
                 np.testing.assert_array_equal(greedy, good[r][0])
                 np.testing.assert_array_equal(probabilities, good[r][1])
+
+
+def test_rows_keep_to_the_header_of_a_file(tmp_path):
+    """A run that was begun with other columns goes on with them, so that no row is longer than its header."""
+    path = tmp_path / "timings.csv"
+    path.write_text("round,seconds,programs\n0,1.5,3\n")
+    ledger.append(path, [{"round": 1, "waited_seconds": 0.5, "seconds": 2.5}])
+    assert path.read_text() == "round,seconds,programs\n0,1.5,3\n1,2.5,\n"
+    assert [row["seconds"] for row in ledger.read(path)] == ["1.5", "2.5"]
+    assert ledger.count(path, "round") == 2
