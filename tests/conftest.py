@@ -35,7 +35,14 @@ COMPILED_QUICKLY = (
     *(f"commands/test_{name}.py" for name in ("cli", "compare", "init", "report", "retrain", "sample")),
     *("commands/test_tabulate.py", "runs/test_checkpoint.py", "runs/test_kept.py"),
     *(f"test_{name}.py" for name in ("docs", "gym", "masks", "memory", "planning", "policies", "rewards")),
-    *("test_rl.py", "test_scripts.py", "training/test_task.py", "training/test_trainer.py"),
+    *(
+        "test_api.py",
+        "test_own_parts.py",
+        "test_rl.py",
+        "test_scripts.py",
+        "training/test_task.py",
+        "training/test_trainer.py",
+    ),
 )
 # What needs no search, no training and no browser; `pytest -m pure` takes a minute or two.
 PURE = (

@@ -22,6 +22,8 @@ UNOPTIMIZED = {
     "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
 }
+# The same for a process, in its XLA_FLAGS.
+UNOPTIMIZED_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in UNOPTIMIZED.items())
 quick_jit = functools.partial(jax.jit, compiler_options=UNOPTIMIZED)
 
 FORBID = ({"filters": 128}, {"filters": 64, "kernel": 5})

@@ -18,6 +18,7 @@ from jaxnas import config
 from jaxnas.commands import compare_config
 from jaxnas.commands.arguments import parser
 from jaxnas.errors import InputError
+from tests.helpers import UNOPTIMIZED_FLAGS
 from tests.test_scripts import load
 
 ROOT = Path(__file__).parent.parent
@@ -155,6 +156,7 @@ def test_the_notebook_runs(workplace, tmp_path, monkeypatch) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("XLA_FLAGS", UNOPTIMIZED_FLAGS)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.read(ROOT / "docs" / "examples" / "quickstart.ipynb", as_version=4)
     nbformat.validate(notebook)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from jaxnas.commands import arguments, cli, progress
 from jaxnas.runs import ledger, process
+from tests.helpers import UNOPTIMIZED_FLAGS
 
 ROOT = Path(__file__).parents[2]
 PROMISED = ("trials.csv", "rounds.csv", "policy.npz")
@@ -698,7 +699,10 @@ def test_programs_serve_many_trials_and_the_next_process(trials, tmp_path):
     """Random architectures of two blocks: one program a structure, and a second process compiles none."""
     (tmp_path / "two_blocks.toml").write_text(TWO_BLOCKS)
     for name in ("first", "second"):
-        finish(start("search", "two_blocks.toml", "--search.name", name, "--search.budget", str(trials)))
+        budget = ("--search.budget", str(trials))
+        finish(
+            start("search", "two_blocks.toml", "--search.name", name, *budget, XLA_FLAGS=UNOPTIMIZED_FLAGS)
+        )
     with (RUNS / "second" / "timings.csv").open() as file:
         timing = list(csv.DictReader(file))[-1]
     shapes = {

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from jaxnas import report
+from jaxnas import report, spaces
 from jaxnas.commands import watch
+from jaxnas.spaces.layers import Conv, Softmax
 from tests.report.test_report import FOUR, long, make
 
 FLAGS = (
@@ -147,7 +148,10 @@ def test_a_dot_tells_its_architecture(page, tmp_path):
 
 def test_arcs_end_at_the_layers_that_add_an_earlier_output(page, tmp_path):
     line = '0,0,16,3,"C(8,3,1) - C(8,3,1)+skip1 - C(8,3,1)+skip3 - SM()",0.5,100,0.4,ok,'
-    shown = page(report.write_page([report.read(make(tmp_path, [line]))], tmp_path, {}).as_uri())
+    run = report.read(make(tmp_path, [line]))
+    layers = (Conv(8, 3), Conv(8, 3, skip=1), Conv(8, 3, skip=3), Softmax())
+    source = report.Source(spaces.blocks()._replace(parse=lambda text: None, layers=lambda arch: layers))
+    shown = page(report.write_page([run], tmp_path, {run.path: source}).as_uri())
     wait(shown, "return document.querySelectorAll('svg.arcs .plus').length === 2")
     found = shown.execute_script(
         """const boxes = [...document.querySelectorAll('.part')].map(e => e.getBoundingClientRect());
