@@ -104,8 +104,8 @@ class Result(NamedTuple):
         reward = np.where(trials["status"] == "ok", trials["reward"], np.nan)
         if not np.isfinite(reward).any():
             return {}
-        at = int(np.nanargmax(reward))
-        return {name: column[at].item() for name, column in trials.items()}
+        best = int(np.nanargmax(reward))
+        return {name: column[best].item() for name, column in trials.items()}
 
     def report(self) -> "Report":
         """Writes what `jaxnas report` writes into the run's folder; a notebook shows its figures."""

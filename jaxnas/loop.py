@@ -123,10 +123,10 @@ def make(
         score = jnp.where(status == OK, score, jnp.nan)
         score = jnp.where(status == REJECTED, jnp.float32(rejected), score)
         score = jnp.where(jnp.isfinite(score), score, jnp.nan)
-        each = rewards.terminal(score, live)
+        per_decision = rewards.terminal(score, live)
         if along is not None:
-            each = jnp.where((status == OK)[:, None], along, each)
-        return score, jnp.where(jnp.isnan(score)[:, None], jnp.nan, each)
+            per_decision = jnp.where((status == OK)[:, None], along, per_decision)
+        return score, jnp.where(jnp.isnan(score)[:, None], jnp.nan, per_decision)
 
     def judge(state: SearchState, arch: jax.Array, measures: dict[str, jax.Array]) -> Verdict:
         N = len(arch)  # B, less where a budget ends within a round
@@ -136,12 +136,12 @@ def make(
             chex.assert_shape(measures[name], expected, custom_message=f"measure {name!r}")
         walk = jax.vmap(lambda a: masks.walk(space, a))(arch)
         status, prefixes = jnp.asarray(measures["status"]), {}
-        score, each = score_of(measures, status, walk.live)
+        score, per_decision = score_of(measures, status, walk.live)
         if prefix:
             prefixes = {m: jnp.where(walk.live, v, jnp.nan) for m, v in measures.items() if m in prefix}
-            prefixes |= {"reward": jnp.where(walk.live, each, jnp.nan), "live": walk.live}
+            prefixes |= {"reward": jnp.where(walk.live, per_decision, jnp.nan), "live": walk.live}
             measures = {m: rewards.last(v, walk.live) if m in prefix else v for m, v in measures.items()}
-        outcome = Outcome(each, {m: measures[m] for m in evaluator.measures}, status)
+        outcome = Outcome(per_decision, {m: measures[m] for m in evaluator.measures}, status)
         rank = jnp.where((status == OK) & ~jnp.isnan(score), score, -jnp.inf)
         taken = jnp.take_along_axis(walk.legal, arch[..., None], axis=-1)[..., 0]
         best = jnp.maximum(state.best_reward, jnp.max(rank))

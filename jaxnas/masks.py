@@ -54,8 +54,8 @@ def rollout(
       The outputs, leaves [T, ...].
     """
 
-    def step(at: tuple[PyTree, PyTree], inputs: Any) -> tuple[tuple[PyTree, PyTree], PyTree]:
-        walk, carry = at
+    def step(before: tuple[PyTree, PyTree], inputs: Any) -> tuple[tuple[PyTree, PyTree], PyTree]:
+        walk, carry = before
         choice, carry, outputs = decide(walk, carry, inputs)
         return (space.step(walk, choice), carry), outputs
 
@@ -65,8 +65,8 @@ def rollout(
 def walk(space: Space, arch: jax.Array) -> Walk:  # [T] →
     """Follow one architecture: what was legal, where it was, and whether it still lived."""
 
-    def decide(at: PyTree, carry: PyTree, choice: jax.Array) -> tuple[jax.Array, PyTree, Walk]:
-        return choice, carry, Walk(space.mask(at), space.state(at), ~space.done(at))
+    def decide(walk: PyTree, carry: PyTree, choice: jax.Array) -> tuple[jax.Array, PyTree, Walk]:
+        return choice, carry, Walk(space.mask(walk), space.state(walk), ~space.done(walk))
 
     return rollout(space, decide, arch)
 
@@ -84,9 +84,9 @@ def repair(key: jax.Array, space: Space, arch: jax.Array) -> jax.Array:  # int [
     """
     logits = jnp.zeros(space.num_choices)
 
-    def decide(at: PyTree, carry: PyTree, inputs: tuple) -> tuple[jax.Array, PyTree, jax.Array]:
+    def decide(walk: PyTree, carry: PyTree, inputs: tuple) -> tuple[jax.Array, PyTree, jax.Array]:
         key, wish = inputs
-        mask = space.mask(at)
+        mask = space.mask(walk)
         good = jnp.any(mask & (jnp.arange(space.num_choices) == wish))
         drawn = jax.random.categorical(key, mask_logits(logits, mask)).astype(jnp.int32)
         choice = jnp.where(good, wish, drawn)
@@ -98,8 +98,8 @@ def repair(key: jax.Array, space: Space, arch: jax.Array) -> jax.Array:  # int [
 
 def changes(space: Space, arch: jax.Array) -> jax.Array:  # [T] → bool [T, A]
     """What each decision of a legal architecture could be instead: its other legal choices."""
-    at = walk(space, arch)
-    return at.legal & at.live[:, None] & (jnp.arange(space.num_choices)[None, :] != arch[:, None])
+    walked = walk(space, arch)
+    return walked.legal & walked.live[:, None] & (jnp.arange(space.num_choices)[None, :] != arch[:, None])
 
 
 def mutate(key: jax.Array, space: Space, arch: jax.Array, among: jax.Array) -> jax.Array:  # → int32 [T]

@@ -55,10 +55,10 @@ def exhaustive(space: Space, reward: Callable[[np.ndarray], np.ndarray], *, limi
     best = int(np.argmax(rewards))
 
     def q(prefix: Sequence[int]) -> np.ndarray:
-        t, found = len(prefix), np.full(space.num_choices, -np.inf)
+        t, best_below = len(prefix), np.full(space.num_choices, -np.inf)
         below = (archs[:, :t] == np.asarray(prefix, np.int32)).all(axis=-1)
-        np.maximum.at(found, archs[below, t], rewards[below])
-        return found
+        np.maximum.at(best_below, archs[below, t], rewards[below])
+        return best_below
 
     return Optimum(archs[best], float(rewards[best]), q)
 
@@ -112,13 +112,13 @@ def value_iteration(
         v = np.zeros(S + 1)
         v[:-1][visited] = (1 - epsilon) * np.nanmax(q[visited], -1) + epsilon * np.nanmean(q[visited], -1)
         q = r + discount * np.where(legal, v[following], 0.0)
-    greedy, at = np.zeros(space.num_steps, np.int32), int(state[0, 0])
-    start = at
+    greedy, place = np.zeros(space.num_steps, np.int32), int(state[0, 0])
+    start = place
     for t in range(space.num_steps):
-        if at == S:
+        if place == S:
             break  # padding
-        greedy[t] = np.nanargmax(q[at])
-        at = int(following[at, greedy[t]])
+        greedy[t] = np.nanargmax(q[place])
+        place = int(following[place, greedy[t]])
     value = (1 - epsilon) * np.nanmax(q[start]) + epsilon * np.nanmean(q[start])
     return Values(q, greedy, float(value))
 

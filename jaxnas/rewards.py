@@ -87,8 +87,8 @@ def accuracy_cubed(measures: Measures, *, measure: str = "accuracy") -> jax.Arra
 def terminal(score: jax.Array, live: jax.Array) -> jax.Array:  # [B], bool [B, T] → [B, T]
     """The score at the last live decision of each row, zero elsewhere."""
     last = jnp.sum(live, axis=-1) - 1
-    at = jnp.arange(live.shape[-1])[None, :] == last[:, None]
-    return jnp.where(at, score[:, None], jnp.zeros((), score.dtype))
+    is_last = jnp.arange(live.shape[-1])[None, :] == last[:, None]
+    return jnp.where(is_last, score[:, None], jnp.zeros((), score.dtype))
 
 
 def last(values: jax.Array, live: jax.Array) -> jax.Array:  # [B, T], bool [B, T] → [B]

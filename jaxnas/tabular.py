@@ -68,11 +68,11 @@ def behave(key: jax.Array, space: Space, q: jax.Array, epsilon: jax.Array) -> ja
     """An architecture of ε-greedy choices over a table q [S, A]; ties are broken at random."""
     equal = jnp.zeros(space.num_choices)
 
-    def decide(at: PyTree, carry: PyTree, key: jax.Array) -> tuple[jax.Array, PyTree, jax.Array]:
+    def decide(walk: PyTree, carry: PyTree, key: jax.Array) -> tuple[jax.Array, PyTree, jax.Array]:
         key_explore, key_choice = jax.random.split(key)
-        legal = space.mask(at)
+        legal = space.mask(walk)
         explore = jax.random.uniform(key_explore) < epsilon
-        among = jnp.where(explore, legal, best_choices(q[space.state(at)], legal))
+        among = jnp.where(explore, legal, best_choices(q[space.state(walk)], legal))
         choice = jax.random.categorical(key_choice, masks.mask_logits(equal, among)).astype(jnp.int32)
         return choice, carry, choice
 
@@ -82,8 +82,8 @@ def behave(key: jax.Array, space: Space, q: jax.Array, epsilon: jax.Array) -> ja
 def greedy(space: Space, q: jax.Array) -> tuple[jax.Array, jax.Array]:  # [S, A] → int32 [T], [T, A]
     """The architecture of the best choices (the first of equals), and the greedy probabilities along it."""
 
-    def decide(at: PyTree, carry: PyTree, _: None) -> tuple[jax.Array, PyTree, tuple]:
-        best = best_choices(q[space.state(at)], space.mask(at))
+    def decide(walk: PyTree, carry: PyTree, _: None) -> tuple[jax.Array, PyTree, tuple]:
+        best = best_choices(q[space.state(walk)], space.mask(walk))
         choice = jnp.argmax(best).astype(jnp.int32)
         return choice, carry, (choice, uniform(best))
 

@@ -122,8 +122,8 @@ def execute(
             arrays = seeds.execute(folder / name, arm.search, arm.plan, text=text, watch=display.update)
         results.append(report.Arm(name, arm.settings.controller.name, arm.search.space, arrays))
     compare = comparison.compare
-    at = compare.at or (results[0].arrays["reward"].shape[1],)
-    rows = report.comparison(results, at, compare.measures, compare.last)
+    trial_counts = compare.at or (results[0].arrays["reward"].shape[1],)
+    rows = report.comparison(results, trial_counts, compare.measures, compare.last)
     tables = (rows, report.choices(results), report.top(results, compare.cross))
     for file, table in zip(FILES, tables, strict=True):
         ledger.write_atomic(folder / file, _csv(table))

@@ -101,7 +101,7 @@ def _check_free(path: Path) -> None:
     """Raise an InputError if writing `path` would take away what is not an exported network's."""
     foreign = [path.name] if path.is_file() else []
     if path.is_dir():
-        foreign = sorted(each.name for each in path.iterdir() if each.name not in export.FILES)
+        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in export.FILES)
     if foreign:
         raise InputError(
             f"--out: {path} holds {foreign[0]!r}, which is no file of an exported network; give a new folder"
@@ -205,10 +205,10 @@ def regain(
             f"{name} is {ledger.number(measured[name][0])}, was {row[name]}" for name in different
         )
         changed = provenance.changes(folder)
-        told = f"{folder}: trial {row['trial']}, trained again, is another: {what}"
+        difference = f"{folder}: trial {row['trial']}, trained again, is another: {what}"
         if status != OK or (jax.default_backend() == "cpu" and not changed):
-            raise InputError(f"{told}; was its configuration, its data or the machine changed?")
-        print(f"jaxnas: {told} ({', '.join(changed) or 'not on a CPU'})")
+            raise InputError(f"{difference}; was its configuration, its data or the machine changed?")
+        print(f"jaxnas: {difference} ({', '.join(changed) or 'not on a CPU'})")
     assert parts.evaluator.child is not None
     child = parts.evaluator.child(key, state.evaluator, arch)
     assert child is not None  # its status is ok

@@ -86,22 +86,22 @@ def choose(survey: Survey) -> Choices:
 
 def describe(survey: Survey) -> list[str]:
     """What was found, a line each."""
-    found = []
+    lines = []
     for split, counts in survey.counts.items():
         least, most = min(counts, key=lambda c: counts[c]), max(counts, key=lambda c: counts[c])
         spread = f"{counts[least]} ({_line(least)}) to {counts[most]} ({_line(most)})"
-        each = counts[least] if counts[least] == counts[most] else spread
-        found.append(f"{split}: {sum(counts.values())} images of {len(counts)} classes, {each} a class")
+        count = counts[least] if counts[least] == counts[most] else spread
+        lines.append(f"{split}: {sum(counts.values())} images of {len(counts)} classes, {count} a class")
     (low, wide), (high, long) = survey.sizes.min(axis=0), survey.sizes.max(axis=0)
     same = (low, wide) == (high, long)
     sizes = f"{low} × {wide}" if same else f"{low} × {wide} to {high} × {long}"
-    return [*found, f"{sizes} pixels (height × width), {'gray' if survey.is_gray else 'colour'}"]
+    return [*lines, f"{sizes} pixels (height × width), {'gray' if survey.is_gray else 'colour'}"]
 
 
 def configuration(path: str, survey: Survey, file: Path) -> str:
     """The text of the TOML file `file`."""
-    chosen, made = choose(survey), survey.counts
-    splits = [split for split in ("validation", "test") if split not in made]
+    chosen, counts = choose(survey), survey.counts
+    splits = [split for split in ("validation", "test") if split not in counts]
     error = 0.5 / np.sqrt(max(chosen.validation, 1))
     damaged = [f"{len(survey.damaged)} files are no readable images; a search stops at them:"] * bool(
         survey.damaged

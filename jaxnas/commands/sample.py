@@ -122,9 +122,9 @@ def _measure(
     done = len(ledger.read(path)) // B
     if len(ledger.read(path)) < n:
         ledger.cut(path, "round", done)
-    at = state._replace(root=jax.random.fold_in(state.root, ROOTS[path.stem]))
+    start = state._replace(root=jax.random.fold_in(state.root, ROOTS[path.stem]))
     for batch in range(done, -(-n // B)):
-        record = search.preview(at._replace(round=jnp.int32(batch)), min(B, n - batch * B))
+        record = search.preview(start._replace(round=jnp.int32(batch)), min(B, n - batch * B))
         ledger.append(path, ledger.trial_rows(parts.space, jax.device_get(record), B, unsteady))
         watch(min(n, (batch + 1) * B))
     return ledger.read(path)[:n]

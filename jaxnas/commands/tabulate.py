@@ -83,7 +83,7 @@ def _check_alike(first: Run, other: Run) -> None:
         for run in (first, other)
     ]
     for key in sorted(set().union(*settings), key=lambda key: MEASURED.index(key.split(".")[0])):
-        a, b = (each.get(key) for each in settings)
+        a, b = (table.get(key) for table in settings)
         if a != b and key not in FREE:
             raise InputError(
                 f"{other.path}: {key} is {options.show(b)}, in {first.path} {options.show(a)}; "

@@ -40,20 +40,20 @@ def is_public(name: str, value: object, module: str) -> bool:
 
 def lines(registry: Mapping[str, Callable], *, details: bool, width: int | None = None) -> list[str]:
     """A registry for a terminal: a line an entry, or all that is known of each; wrapped to a `width`."""
-    found: list[tuple[str, int]] = []  # lines, and how far what is wrapped is indented
+    entries: list[tuple[str, int]] = []  # lines, and how far what is wrapped is indented
     for name, factory in sorted(registry.items()):
         about = entry(factory)
         if not details:
-            found.append((f"  {name:24} {about.what}", 27))
+            entries.append((f"  {name:24} {about.what}", 27))
             continue
-        found += [(f"  {name}", 4), (f"    {about.what}", 4)]
+        entries += [(f"  {name}", 4), (f"    {about.what}", 4)]
         labels = {"source": about.source, "file": about.file, "suits": about.suits}
-        found += [(f"    {label + ':':8}{text}", 12) for label, text in labels.items() if text]
+        entries += [(f"    {label + ':':8}{text}", 12) for label, text in labels.items() if text]
     if width is None:
-        return [line for line, _ in found]
+        return [line for line, _ in entries]
     wrapped = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
     lines = []
-    for line, indent in found:
+    for line, indent in entries:
         wrapped.subsequent_indent = " " * indent
         lines += wrapped.wrap(line)
     return lines

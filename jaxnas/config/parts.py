@@ -68,9 +68,9 @@ def factory_of(section: str, name: Any) -> Callable:
     """
     registry, key = registries()[section], f"{section}.name"
     if not isinstance(name, str):
-        found = "missing" if name is None else f"found {options.show(name)}"
+        problem = "missing" if name is None else f"found {options.show(name)}"
         raise InputError(
-            f"{key}: {found}; it takes one of: {', '.join(sorted(registry))}; or package.module:factory"
+            f"{key}: {problem}; it takes one of: {', '.join(sorted(registry))}; or package.module:factory"
         )
     if name in registry:
         return registry[name]
@@ -119,14 +119,14 @@ def needs(name: Any) -> Needs:
 def without_trainer(factory: Callable) -> Callable:
     """A function that takes only the options of an evaluator's own section."""
     signature = inspect.signature(factory, eval_str=True)
-    own = [
+    own_options = [
         parameter for parameter in signature.parameters.values() if parameter.kind is parameter.KEYWORD_ONLY
     ]
 
     def takes_own_options() -> None:
         pass
 
-    takes_own_options.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+    takes_own_options.__signature__ = signature.replace(parameters=own_options)  # type: ignore[attr-defined]
     takes_own_options.__doc__ = factory.__doc__
     return takes_own_options
 

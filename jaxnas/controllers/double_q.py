@@ -82,19 +82,21 @@ def double_q(
         known, _ = rows.find(state.replay, arch)
         replay = rows.push(state.replay, arch, reward, valid)
         unique = state.unique + (valid & ~known).astype(jnp.int32)
-        archs, told = rows.sample_rows(key_rows, replay, replays) if replays else (arch[None], reward[None])
+        archs, rewards = (
+            rows.sample_rows(key_rows, replay, replays) if replays else (arch[None], reward[None])
+        )
         coins = jax.random.bernoulli(key_coins, shape=archs.shape).astype(jnp.int32)
         rate = jnp.where(valid, jnp.float32(learning_rate), 0.0)
 
         def update(q: jax.Array, step: tuple[tabular.Transition, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            at, one = step
-            best = tabular.best_choices(q[one, at.next_state], at.next_legal)
-            following = jnp.sum(tabular.uniform(best) * q[1 - one, at.next_state])
-            target = at.reward + jnp.where(at.goes_on, discount * following, 0.0)
-            error = jnp.where(at.live, target - q[one, at.state, at.choice], 0.0)
-            return q.at[one, at.state, at.choice].add(rate * error), error
+            transition, one = step
+            best = tabular.best_choices(q[one, transition.next_state], transition.next_legal)
+            following = jnp.sum(tabular.uniform(best) * q[1 - one, transition.next_state])
+            target = transition.reward + jnp.where(transition.goes_on, discount * following, 0.0)
+            error = jnp.where(transition.live, target - q[one, transition.state, transition.choice], 0.0)
+            return q.at[one, transition.state, transition.choice].add(rate * error), error
 
-        steps = jax.vmap(lambda a, r: tabular.transitions(space, a, r))(archs, told)
+        steps = jax.vmap(lambda a, r: tabular.transitions(space, a, r))(archs, rewards)
         q, errors = jax.lax.scan(
             lambda q, one: jax.lax.scan(update, q, one, reverse=True), state.q, (steps, coins)
         )

@@ -150,8 +150,8 @@ def ppo(
         key: jax.Array, state: PPOState, proposal: Proposal, outcome: Outcome
     ) -> tuple[PPOState, dict[str, jax.Array]]:
         valid, reward = rl.rewards_of(proposal, outcome)
-        told = (proposal.arch, proposal.memo["log_prob"], proposal.memo["value"], reward, valid[:, None])
-        rows = Rollout(*(jnp.where(valid[:, None], x, jnp.zeros((), x.dtype)) for x in told))
+        fields = (proposal.arch, proposal.memo["log_prob"], proposal.memo["value"], reward, valid[:, None])
+        rows = Rollout(*(jnp.where(valid[:, None], x, jnp.zeros((), x.dtype)) for x in fields))
         any_valid = jnp.any(valid)
         gathered = jax.tree.map(
             lambda old, new: jnp.where(any_valid, old.at[state.gathered].set(new), old), state.rollout, rows

@@ -81,16 +81,16 @@ def q_learning(
         known, _ = rows.find(state.replay, arch)
         replay = rows.push(state.replay, arch, reward, valid)
         unique = state.unique + (valid & ~known).astype(jnp.int32)
-        archs, told = rows.sample_rows(key, replay, replays) if replays else (arch[None], reward[None])
+        archs, rewards = rows.sample_rows(key, replay, replays) if replays else (arch[None], reward[None])
         rate = jnp.where(valid, jnp.float32(learning_rate), 0.0)
 
-        def update(q: jax.Array, at: tabular.Transition) -> tuple[jax.Array, jax.Array]:
-            following = jnp.max(masks.mask_logits(q[at.next_state], at.next_legal))
-            target = at.reward + jnp.where(at.goes_on, discount * following, 0.0)
-            error = jnp.where(at.live, target - q[at.state, at.choice], 0.0)
-            return q.at[at.state, at.choice].add(rate * error), error
+        def update(q: jax.Array, transition: tabular.Transition) -> tuple[jax.Array, jax.Array]:
+            following = jnp.max(masks.mask_logits(q[transition.next_state], transition.next_legal))
+            target = transition.reward + jnp.where(transition.goes_on, discount * following, 0.0)
+            error = jnp.where(transition.live, target - q[transition.state, transition.choice], 0.0)
+            return q.at[transition.state, transition.choice].add(rate * error), error
 
-        steps = jax.vmap(lambda a, r: tabular.transitions(space, a, r))(archs, told)
+        steps = jax.vmap(lambda a, r: tabular.transitions(space, a, r))(archs, rewards)
         q, errors = jax.lax.scan(lambda q, one: jax.lax.scan(update, q, one, reverse=True), state.q, steps)
         return QLearningState(q, replay, unique), rl.masked_mean(jnp.abs(errors), steps.live)
 

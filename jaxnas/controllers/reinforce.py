@@ -118,13 +118,13 @@ def reinforce(
         baseline_state, value = b.update(state.baseline, total, valid)
         advantage = to_go - value
         learned = valid & (jnp.abs(total - value) >= skip_below)
-        asked_at = proposal.memo["temperature"]
-        at = jnp.ones_like(asked_at) if off_policy else asked_at
+        drawn_temperature = proposal.memo["temperature"]
+        temperatures = jnp.ones_like(drawn_temperature) if off_policy else drawn_temperature
 
         def loss(params: PyTree) -> tuple[jax.Array, jax.Array]:
             log_probs, live, _ = jax.vmap(
                 lambda a, t: policies.unroll(pi, space, params, a, t, masked=not off_policy)
-            )(proposal.arch, at)
+            )(proposal.arch, temperatures)
             entropy = jnp.where(live, masks.entropy(log_probs), 0.0)  # [B, T]
             policy_loss = rl.reinforce_loss(log_probs, proposal.arch, advantage, live, learned)
             bonus = rl.masked_mean(jnp.sum(entropy, axis=-1), learned)
@@ -139,7 +139,7 @@ def reinforce(
             "baseline": value,
             "entropy": entropy,  # nats a decision
             "gradient_norm": optax.tree.norm(gradient),
-            "temperature": asked_at[0],
+            "temperature": drawn_temperature[0],
         }
         return ReinforceState(params, optimizer_state, baseline_state, state.trials + batch_size), metrics
 

@@ -94,15 +94,15 @@ def sarsa(
         unique = state.unique + (valid & ~known).astype(jnp.int32)
         rate = jnp.where(valid, jnp.float32(learning_rate), 0.0)
 
-        def update(q: jax.Array, at: tabular.Transition) -> tuple[jax.Array, jax.Array]:
+        def update(q: jax.Array, transition: tabular.Transition) -> tuple[jax.Array, jax.Array]:
             if expected:
-                pi = tabular.epsilon_greedy(q[at.next_state], at.next_legal, now)
-                following = jnp.sum(pi * q[at.next_state])
+                pi = tabular.epsilon_greedy(q[transition.next_state], transition.next_legal, now)
+                following = jnp.sum(pi * q[transition.next_state])
             else:
-                following = q[at.next_state, at.next_choice]
-            target = at.reward + jnp.where(at.goes_on, discount * following, 0.0)
-            error = jnp.where(at.live, target - q[at.state, at.choice], 0.0)
-            return q.at[at.state, at.choice].add(rate * error), error
+                following = q[transition.next_state, transition.next_choice]
+            target = transition.reward + jnp.where(transition.goes_on, discount * following, 0.0)
+            error = jnp.where(transition.live, target - q[transition.state, transition.choice], 0.0)
+            return q.at[transition.state, transition.choice].add(rate * error), error
 
         fresh = tabular.transitions(space, arch, reward)
         q, errors = jax.lax.scan(update, state.q, fresh, reverse=True)

@@ -31,10 +31,10 @@ class Raw(NamedTuple):
     name: str = ""  # of this release of the data; "" is the source as the user wrote it
 
 
-def split_names(where: object, found: Iterable[str]) -> dict[str, str]:
+def split_names(where: object, source_names: Iterable[str]) -> dict[str, str]:
     """{split: its name in the source}; an InputError for a name that is unknown, doubled or missing."""
     names: dict[str, str] = {}
-    for name in sorted(found):
+    for name in sorted(source_names):
         if name not in SPLITS:
             raise unknown(str(where), name, SPLITS)
         if SPLITS[name] in names:

@@ -50,12 +50,12 @@ def table(space: Space, *, path: str = "", accuracy: str = "", percent: bool = F
 
     def lookup(key: jax.Array, arch: jax.Array) -> dict[str, jax.Array]:  # [T] →
         row, end = span(arch)
-        found = end > row
+        is_known = end > row
         if has_repeats:
             row = jax.random.randint(key, (), row, jnp.maximum(end, row + 1))
         row = jnp.minimum(row, len(words) - 1)
-        values = {name: jnp.where(found, values[row], jnp.nan) for name, values in measures.items()}
-        return {**values, "status": jnp.where(found, OK, NOT_IN_TABLE).astype(jnp.int32)}
+        values = {name: jnp.where(is_known, values[row], jnp.nan) for name, values in measures.items()}
+        return {**values, "status": jnp.where(is_known, OK, NOT_IN_TABLE).astype(jnp.int32)}
 
     def evaluate(keys: jax.Array, state: PyTree, arch: jax.Array) -> tuple[PyTree, dict[str, jax.Array]]:
         chex.assert_shape([keys, arch], [(len(arch),), (None, space.num_steps)])
@@ -179,8 +179,8 @@ def _bound(rows: jax.Array, wanted: jax.Array, *, inclusive: bool) -> jax.Array:
         middle = (low + high) // 2
         row = rows[jnp.minimum(middle, rows.shape[0] - 1)]
         differs = row != wanted
-        at = jnp.argmax(differs)  # the first word that differs decides
-        before = jnp.where(jnp.any(differs), row[at] < wanted[at], inclusive)
+        word = jnp.argmax(differs)  # the first word that differs decides
+        before = jnp.where(jnp.any(differs), row[word] < wanted[word], inclusive)
         inside = low < high
         return jnp.where(inside & before, middle + 1, low), jnp.where(inside & ~before, middle, high)
 

@@ -41,9 +41,9 @@ def draw(sections: list[tuple[str, list[Picture]]]) -> Any:
             top += LINE + GAP
         for i, picture in enumerate(pictures):
             x, y = i % columns * cell[0] + GAP, top + i // columns * cell[1]
-            for shown, at in ((_rgb(picture.image), x), (overlay(picture), x + width + GAP)):
-                kind = Image.Resampling.NEAREST if at == x else Image.Resampling.BILINEAR
-                page.paste(Image.fromarray(shown).resize((width, height), kind), (at, y))
+            for shown, left in ((_rgb(picture.image), x), (overlay(picture), x + width + GAP)):
+                kind = Image.Resampling.NEAREST if left == x else Image.Resampling.BILINEAR
+                page.paste(Image.fromarray(shown).resize((width, height), kind), (left, y))
             for number, line in enumerate(picture.caption):
                 pen.text((x, y + height + 2 + number * LINE), line, fill="black", font=font)
         top += count * cell[1]

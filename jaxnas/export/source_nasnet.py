@@ -99,16 +99,16 @@ def _blocks(blocks: tuple[Block, ...], stride: int) -> list[str]:
     lines = [f"{', '.join(names[i] for i in taken)} = {', '.join(inputs[i] for i in taken)}"]
     width = [1, 1]  # of each state, in F
     for b, block in enumerate(blocks):
-        made = [
+        operands = [
             _operation(names[source], width[source], operation, stride if source < 2 else 1, f"b{b + 1}_{i}")
             for i, (source, operation) in enumerate(zip(block.inputs, block.operations, strict=True), 1)
         ]
         added = block.combine == "add"
         width.append(1 if added else 2)
-        value = " + ".join(made) if added else f"jnp.concatenate([{', '.join(made)}], -1)"
+        value = " + ".join(operands) if added else f"jnp.concatenate([{', '.join(operands)}], -1)"
         if len(value) > LONGEST:
-            lines.append(f"a = {made[0]}")
-            value = f"a + {made[1]}" if added else f"jnp.concatenate([a, {made[1]}], -1)"
+            lines.append(f"a = {operands[0]}")
+            value = f"a + {operands[1]}" if added else f"jnp.concatenate([a, {operands[1]}], -1)"
         lines.append(f"{names[b + 2]} = {value}")
     unused = ", ".join(names[i] for i in range(2, len(names)) if i not in used)
     return [*lines, f"made = [{unused}]"]

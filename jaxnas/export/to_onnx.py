@@ -93,7 +93,7 @@ def _translated(graph: Graph, eqn: Any, values: list[Value]) -> list[Value]:
         return _walk(graph, inner, values)
     by_element = name in OPERATORS or name in BY_ELEMENT
     if not by_element and name != "broadcast_in_dim":
-        values = [graph.whole(x, at.aval.shape) for x, at in zip(values, eqn.invars, strict=True)]
+        values = [graph.whole(x, variable.aval.shape) for x, variable in zip(values, eqn.invars, strict=True)]
     if name == "scan":
         return _unrolled(graph, eqn, values)
     shape = eqn.outvars[0].aval.shape

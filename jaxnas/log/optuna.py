@@ -36,9 +36,9 @@ def execute(folder: Path, storage: str) -> tuple[str, int]:
     run = report.read(folder)
     try:
         opened = optuna.storages.get_storage(storage)
-        for each in (run, run.twin):
-            if each is not None:
-                _write(optuna, opened, each)
+        for exported in (run, run.twin):
+            if exported is not None:
+                _write(optuna, opened, exported)
     except InputError:
         raise
     except (sqlalchemy.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, ValueError) as error:
@@ -66,7 +66,9 @@ def _write(optuna: Any, storage: Any, run: Run) -> None:
 def _trials(optuna: Any, run: Run) -> list[Any]:
     values = {name: [v for v in np.unique(run.trials[name]).tolist() if v] for name in run.choices}
     known = {
-        name: optuna.distributions.CategoricalDistribution(each) for name, each in values.items() if each
+        name: optuna.distributions.CategoricalDistribution(choices)
+        for name, choices in values.items()
+        if choices
     }
     reward, state = column(run, "reward"), optuna.trial.TrialState
     trials = []

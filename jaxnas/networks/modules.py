@@ -182,12 +182,12 @@ def collecting(make: Callable[[Any], nn.Module]) -> dict[str, Callable]:
     def init(key: jax.Array, structure: Any, knobs: PyTree) -> PyTree:
         images = jax.ShapeDtypeStruct((1, *structure.image_shape), jnp.float32)
         # Only the initializers run: the forward pass is traced for its shapes.
-        made = make(structure).lazy_init(key, images, knobs, None)
-        return {**made["params"], "statistics": made.get("batch_stats", {})}
+        initial = make(structure).lazy_init(key, images, knobs, None)
+        return {**initial["params"], "statistics": initial.get("batch_stats", {})}
 
     def variables(params: PyTree) -> dict[str, Any]:
-        own = {name: value for name, value in params.items() if name != "statistics"}
-        return {"params": own, "batch_stats": params["statistics"]}
+        weights = {name: value for name, value in params.items() if name != "statistics"}
+        return {"params": weights, "batch_stats": params["statistics"]}
 
     def apply(params: PyTree, structure: Any, knobs: PyTree, inputs: jax.Array, key: Any) -> Any:
         return make(structure).apply(variables(params), inputs, knobs, key)

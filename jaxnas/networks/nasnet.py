@@ -50,7 +50,7 @@ class _Nasnet(nn.Module):
         s, F, training = self.structure, self.structure.filters, key is not None
         kept = _kept(key, s, knobs, x.shape[0]) if s.drop_path and key is not None else None
         x = _ConvNorm(STEM * F, (3, 3), (1, 1), 1, training, self.lowering, name="stem")(x)
-        at, place = (x, x), 0  # h and h-1
+        hidden, place = (x, x), 0  # h and h-1
         for stage, count in enumerate(s.stages, 1):
             in_loop = scanned(s, count)
             cells = [(_Cell, 1, f"stage_{stage}_cell_{i + 1}", 1) for i in range(count - in_loop)]
@@ -65,9 +65,9 @@ class _Nasnet(nn.Module):
                 paths = (
                     None if kept is None else kept[place] if make is _Cell else kept[place : place + number]
                 )
-                at, _ = make(blocks, F, stride, training, self.lowering, name=name)(at, paths)
+                hidden, _ = make(blocks, F, stride, training, self.lowering, name=name)(hidden, paths)
                 place += number
-        return modules.Dense(s.num_outputs, "xavier", name="head")(jnp.mean(nn.relu(at[0]), axis=(1, 2)))
+        return modules.Dense(s.num_outputs, "xavier", name="head")(jnp.mean(nn.relu(hidden[0]), axis=(1, 2)))
 
 
 def scanned(structure: Structure, count: int) -> int:
@@ -98,9 +98,9 @@ class _Cell(nn.Module):
     lowering: str
 
     @nn.compact
-    def __call__(self, at: tuple[jax.Array, jax.Array], kept: jax.Array | None) -> tuple[Any, None]:
+    def __call__(self, inputs: tuple[jax.Array, jax.Array], kept: jax.Array | None) -> tuple[Any, None]:
         used = {source for block in self.blocks for source in block.inputs}
-        h, before = at
+        h, before = inputs
         states: list[Any] = [
             self._match(h, h.shape, "h") if 0 in used else None,
             self._match(before, h.shape, "h-1") if 1 in used else None,

@@ -53,11 +53,11 @@ def parts(network: Network, arch: Any, image_shape: tuple[int, int, int]) -> lis
         return [Part(name.replace("_", " "), module.after, module.params) for name, module in modules.items()]
     shapes = chain.shapes(image_shape, layers)
     words = [_name(layer, not isinstance(structure, chain.ChainStructure)) for layer in layers]
-    found = []
+    parts = []
     for i, (layer, name, shape) in enumerate(zip(layers, words, shapes, strict=True)):
-        params = sum(module.params for at, module in modules.items() if _place(at) == i + 1)
-        found.append(Part(name, shape, params, layer.skip if isinstance(layer, Conv) else 0))
-    return [*found, *(Part("dense, outputs", m.after, m.params) for n, m in modules.items() if n == "head")]
+        params = sum(module.params for key, module in modules.items() if _place(key) == i + 1)
+        parts.append(Part(name, shape, params, layer.skip if isinstance(layer, Conv) else 0))
+    return [*parts, *(Part("dense, outputs", m.after, m.params) for n, m in modules.items() if n == "head")]
 
 
 def _name(layer: Layer, of_its_own: bool) -> str:
@@ -102,6 +102,7 @@ def _modules(
     with nn.intercept_methods(watch):
         jax.eval_shape(lambda p, k, x: network.apply(p, structure, k, x, None), shapes, knobs, image)
     sizes = {
-        name: sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(own)) for name, own in shapes.items()
+        name: sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(arrays))
+        for name, arrays in shapes.items()
     }
     return {name: _Module(*both, sizes.get(name, 0)) for name, both in seen.items()}

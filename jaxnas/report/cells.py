@@ -90,15 +90,15 @@ def draw(cell: Graph) -> Drawing:
             place = middle - (sum(wide[e] + GAP for e in into[i]) - GAP) / 2
             inputs = sorted(into[i], key=lambda e: edges[e][-1][0])
             for k, e in enumerate(inputs):
-                own, place = place + wide[e] / 2, place + wide[e] + GAP
+                center, place = place + wide[e] / 2, place + wide[e] + GAP
                 if cell.edges[e][2]:
                     words = cell.edges[e][2]
-                    boxes.append(Box(round(own, 1), top + LOW / 2, wide[e], LOW, words, _kind(words)))
-                    edges[e].append((own, top))
-                    last[e] = f"M{own:g} {top + LOW:g}L{middle + 14 * (k - (len(inputs) - 1) / 2):g} "
+                    boxes.append(Box(round(center, 1), top + LOW / 2, wide[e], LOW, words, _kind(words)))
+                    edges[e].append((center, top))
+                    last[e] = f"M{center:g} {top + LOW:g}L{middle + 14 * (k - (len(inputs) - 1) / 2):g} "
                     last[e] += f"{bottom - HIGH:g}"
                 else:
-                    edges[e].append((own, bottom - HIGH))
+                    edges[e].append((center, bottom - HIGH))
             for e, (source, _, _) in enumerate(cell.edges):
                 if source == i:
                     edges[e] = [(middle, bottom)]
@@ -140,10 +140,10 @@ def _graph(cell: Cell) -> Graph:
             if operation != "none":
                 words = operation.removeprefix("nor_").replace("_", " ")
                 edges.append((place[source], count + b, words))
-    inputs, made = tuple(reversed(cell.inputs)), states(cell)[count:]
+    inputs, block_names = tuple(reversed(cell.inputs)), states(cell)[count:]
     if cell.output == "last":
-        inner = (f"node {b + 1}" for b in range(len(made) - 1))
+        inner = (f"node {b + 1}" for b in range(len(block_names) - 1))
         return Graph(cell.name, (*inputs, *inner, "output"), tuple(edges))
-    nodes = [f"{name} {block.combine}" for name, block in zip(made, cell.blocks, strict=True)]
+    nodes = [f"{name} {block.combine}" for name, block in zip(block_names, cell.blocks, strict=True)]
     edges += [(node, count + len(nodes), "") for node in range(count, count + len(nodes)) if node not in used]
     return Graph(f"{cell.name} cell", (*inputs, *nodes, "concatenation"), tuple(edges))

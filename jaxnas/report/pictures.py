@@ -21,9 +21,9 @@ def scatter(size: np.ndarray, value: np.ndarray, name: str) -> np.ndarray:  # [N
     x = svg.logarithmic(size, 64, WIDTH - 20)
     y = svg.linear(value, HEIGHT - 48, 36)
     for tick, label in y.ticks:
-        at = float(y.at(tick))
-        pen.line([(x.start, at), (x.end, at)], GRID)
-        pen.text((x.start - 8, at), label.replace("−", "-"), INK, anchor="rm")
+        height = float(y.at(tick))
+        pen.line([(x.start, height), (x.end, height)], GRID)
+        pen.text((x.start - 8, height), label.replace("−", "-"), INK, anchor="rm")
     for tick, label in x.ticks:
         pen.text((float(x.at(tick)), y.start + 14), label, INK, anchor="mm")
     pen.text(((x.start + x.end) / 2, HEIGHT - 12), "parameters", INK, anchor="mm")

@@ -186,7 +186,7 @@ def from_safetensors(path: Path, like: PyTree) -> PyTree:
         raise InputError(f"{path}: cannot be read ({error})") from None
     if {name: array.shape for name, array in flat.items()} != _shapes(like):
         raise InputError(f"{path}: its arrays are not those of the network")
-    return jax.tree_util.tree_map_with_path(lambda at, _: flat[_name(at)], like)
+    return jax.tree_util.tree_map_with_path(lambda keys, _: flat[_name(keys)], like)
 
 
 def digest(tree: PyTree) -> str:

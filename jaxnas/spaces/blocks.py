@@ -118,8 +118,8 @@ def blocks(
         write=_notation,
     )
     if legal is not None:  # the rules above are counted by hand; a function has to be tried
-        found = masks.every(space)
-        space = space._replace(size=size if found is None else len(found))
+        archs = masks.every(space)
+        space = space._replace(size=size if archs is None else len(archs))
     return space
 
 

@@ -109,10 +109,10 @@ def cnn(
         "width": settings.filters + settings.dense, "kernel": settings.kernel + pools,
         **{name: getattr(settings, name) for name in OWN if name not in ("width", "kernel")},
     }  # fmt: skip
-    own = ["kind", *(n for n in OWN if n in ("width", "kernel") or len(values[n]) > 1)]
+    per_layer = ["kind", *(n for n in OWN if n in ("width", "kernel") or len(values[n]) > 1)]
     network = [name for name in TRAINING if len(getattr(settings, name)) > 1]
-    names = [*network, *(f"{name}_{i + 1}" for i in range(max_depth) for name in own)]
-    T, K, first = len(names), len(own), len(network)
+    names = [*network, *(f"{name}_{i + 1}" for i in range(max_depth) for name in per_layer)]
+    T, K, first = len(names), len(per_layer), len(network)
     reach = max(settings.skip)
 
     def kinds(place: Place) -> list[bool]:
@@ -130,7 +130,7 @@ def cnn(
         """Of the decision that comes next, by choice."""
         if place.decision < first:
             return [True] * len(getattr(settings, network[place.decision]))
-        name = own[(place.decision - first) % K]
+        name = per_layer[(place.decision - first) % K]
         if name == "kind":
             return kinds(place)
         if place.kind not in OWN[name]:
@@ -157,7 +157,7 @@ def cnn(
         after = place._replace(decision=place.decision + 1)
         if place.decision < first:
             return after
-        name, kind = own[(place.decision - first) % K], place.kind
+        name, kind = per_layer[(place.decision - first) % K], place.kind
         if name == "kind":
             if KINDS[choice] == END:
                 return END
@@ -169,7 +169,7 @@ def cnn(
         elif name == "stride" and kind in OWN[name]:
             after = after._replace(stride=settings.stride[choice])
         # The size is known after the last of the decisions that bear on it.
-        if name == [n for n in own if n in ("kernel", "stride", "padding")][-1]:
+        if name == [n for n in per_layer if n in ("kernel", "stride", "padding")][-1]:
             valid = padding[choice if name == "padding" and kind == "C" else 0] == "valid" or kind == "P"
             if kind in ("C", "P"):
                 n = place.size - after.window + 1 if valid else place.size
@@ -185,7 +185,9 @@ def cnn(
         return after
 
     start = Place(0, size=image_size)
-    A = max(len(KINDS), *(len(values[n]) for n in own[1:]), *(len(getattr(settings, n)) for n in network))
+    A = max(
+        len(KINDS), *(len(values[n]) for n in per_layer[1:]), *(len(getattr(settings, n)) for n in network)
+    )
     tables = chains.enumerate_places(
         start, follow, [True] * A, "cnn", "lower max_depth or skip, or give fewer values"
     )
@@ -202,7 +204,7 @@ def cnn(
             if t < first:
                 value: Any = getattr(settings, network[t])[choice]
             else:
-                name, kind = own[(t - first) % K], places[place].kind
+                name, kind = per_layer[(t - first) % K], places[place].kind
                 value = KINDS[choice] if name == "kind" else values[name][choice] if kind in OWN[name] else ""
             chosen[names[t]] = value
             place = int(tables.following[place, choice])
@@ -228,7 +230,7 @@ def cnn(
         observe=lambda walk: features[walk.place],
         decode=decode,
         describe=lambda arch: " - ".join(filter(None, map(write, layers(arch)))),
-        parse=lambda text: parse(text, settings, names, own, values, start, follow),
+        parse=lambda text: parse(text, settings, names, per_layer, values, start, follow),
         size=size,
         settings=settings,
         layers=layers,
@@ -239,8 +241,8 @@ def cnn(
 def _features(place: Any, settings: Settings, T: int, first: int, K: int) -> np.ndarray:
     if place == END:
         return np.append(np.zeros(K + first + 2 * len(KINDS) + 3), 1).astype(np.float32)
-    at = np.zeros(K + first)
-    at[place.decision if place.decision < first else first + (place.decision - first) % K] = 1
+    decision = np.zeros(K + first)
+    decision[place.decision if place.decision < first else first + (place.decision - first) % K] = 1
     kinds = [[float(kind == k) for k in KINDS] for kind in (place.kind, place.last)]
     rest = [place.decision / T, place.size / settings.image_size, place.dense / max(settings.max_fc, 1), 0]
-    return np.concatenate([at, *kinds, rest]).astype(np.float32)
+    return np.concatenate([decision, *kinds, rest]).astype(np.float32)

@@ -142,17 +142,17 @@ def seven(space: Space) -> Seven:
     relevant = np.array([[1, 0, 1, 1, 0, 1, 0], [1, 0, 0, 0, 0, 1, 1], [1, 0, 0, 0, 1, 1, 0]])
 
     def state(last: int, depth: int) -> np.ndarray:
-        found = actions[last].copy()
-        found[[1, 5]] = depth, depth == 0
-        return found
+        row = actions[last].copy()
+        row[[1, 5]] = depth, depth == 0
+        return row
 
     def masks(legal: np.ndarray, depth: int) -> np.ndarray:
         rows = actions[np.asarray(legal)]
-        each = [np.bincount(rows[:, i], minlength=size) > 0 for i, size in enumerate(sizes)]
-        each[1] = np.arange(sizes[1]) == min(depth + 1, depth_limit)
+        allowed = [np.bincount(rows[:, i], minlength=size) > 0 for i, size in enumerate(sizes)]
+        allowed[1] = np.arange(sizes[1]) == min(depth + 1, depth_limit)
         for i in (2, 3, 4, 6):  # none, only where nothing else is possible
-            each[i][0] = not each[i][1:].any()
-        return np.concatenate(each)
+            allowed[i][0] = not allowed[i][1:].any()
+        return np.concatenate(allowed)
 
     def choice(legal: np.ndarray, depth: int, action: Any) -> int | None:
         action = np.asarray(action)
@@ -161,9 +161,9 @@ def seven(space: Space) -> Seven:
         row = action * relevant[action[0]]
         for ends in (row[5], 1):  # where nothing could follow, the network ends
             row[5] = ends
-            found = index.get(tuple(row.tolist()), 0)
-            if legal[found]:
-                return found
+            number = index.get(tuple(row.tolist()), 0)
+            if legal[number]:
+                return number
         return None
 
     return Seven(sizes, state, masks, choice)

@@ -132,7 +132,7 @@ def parse(
     text: str,
     settings: Settings,
     names: list[str],
-    own: list[str],
+    per_layer: list[str],
     values: dict[str, Any],
     start: Any,
     follow: Callable[[Any, int], Any],
@@ -151,7 +151,7 @@ def parse(
     first = len(choices)
     for layer in layers:
         properties = _properties(layer)
-        for name in own:
+        for name in per_layer:
             known, offset = KINDS if name == "kind" else values[name], 0
             if name == "width" and isinstance(layer, Dense):
                 known, offset = settings.dense, len(settings.filters)
@@ -163,7 +163,7 @@ def parse(
                     f"space cnn takes {', '.join(map(text_of, known))}"
                 )
             choices.append(offset + list(known).index(properties[name]) if name in properties else 0)
-        if isinstance(layer, Conv) and "stride" not in own and layer.stride != settings.stride[0]:
+        if isinstance(layer, Conv) and "stride" not in per_layer and layer.stride != settings.stride[0]:
             raise InputError(
                 f"{where(layer)} has stride {layer.stride}; space cnn takes {settings.stride[0]}"
             )
@@ -171,7 +171,7 @@ def parse(
     for t, choice in enumerate(choices):
         place = follow(place, choice)
         if place is None:
-            layer = token(layers[(t - first) // len(own)], words_of(settings))
+            layer = token(layers[(t - first) // len(per_layer)], words_of(settings))
             raise InputError(f"architecture {text!r}: the rules of space cnn forbid {layer!r} there")
         arch[t] = choice
     return arch
@@ -197,9 +197,9 @@ def check(settings: Settings) -> None:
         }
     )
     for name, known in WORDS.items():
-        found = getattr(settings, name)
-        if not found or len(set(found)) < len(found) or set(found) - set(known):
-            raise InputError(f"space.{name}: got {found}; it takes distinct values of {', '.join(known)}")
+        options = getattr(settings, name)
+        if not options or len(set(options)) < len(options) or set(options) - set(known):
+            raise InputError(f"space.{name}: got {options}; it takes distinct values of {', '.join(known)}")
     ranges = {
         "skip": (lambda v: v >= 0, "distinct numbers of 0 or more, 0 among them"),
         "dropout": (lambda v: 0 <= v < 1, "distinct rates in [0, 1)"),
@@ -209,10 +209,10 @@ def check(settings: Settings) -> None:
         "weight_decay": (lambda v: v >= 0, "distinct numbers of 0 or more"),
     }
     for name, (fits, takes) in ranges.items():
-        found = getattr(settings, name)
-        wrong = (name in OWN and not found) or (name == "skip" and 0 not in found)
-        if wrong or len(set(found)) < len(found) or not all(map(fits, found)):
-            raise InputError(f"space.{name}: got {found}; it takes {takes}")
+        options = getattr(settings, name)
+        wrong = (name in OWN and not options) or (name == "skip" and 0 not in options)
+        if wrong or len(set(options)) < len(options) or not all(map(fits, options)):
+            raise InputError(f"space.{name}: got {options}; it takes {takes}")
     if settings.max_fc < 0 or (settings.max_fc and not settings.dense):
         raise InputError(
             f"space.max_fc: got {settings.max_fc}; it takes 0 or more, with values of space.dense"

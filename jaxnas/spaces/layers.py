@@ -174,8 +174,8 @@ def read(text: str, where: str, values: Values | None = None) -> Layer:
     properties: dict[str, Any] = dict(zip(names, numbers, strict=True))
     for name, options in (values or {}).get(cls, {}).items():
         spelled = {word(name, value): value for value in options}
-        said = [each for each in words if each in spelled]
-        words = [each for each in words if each not in spelled]
+        said = [spelling for spelling in words if spelling in spelled]
+        words = [spelling for spelling in words if spelling not in spelled]
         properties[name] = spelled[said[-1]] if said else options[0]
     if words:
         raise InputError(f"{where} is {text!r}; {words[0]!r} is nothing that such a layer has here")

@@ -101,6 +101,6 @@ def _parse(text: str) -> np.ndarray:
             where, takes = "", repr(expected) if expected else "nothing"
             if isinstance(expected, dict):
                 where, takes = " on edge {}→{}".format(*EDGES[len(arch)]), f"one of {', '.join(expected)}"
-            found = repr(token) if token else "nothing"
-            raise InputError(f"architecture {text!r}: found {found}{where}, expected {takes}")
+            shown = repr(token) if token else "nothing"
+            raise InputError(f"architecture {text!r}: found {shown}{where}, expected {takes}")
     return np.array(arch, np.int32)

@@ -31,8 +31,8 @@ def last(walk: Prefix) -> jax.Array:  # → int32 []
 
 def observe(walk: Prefix, num_choices: int) -> jax.Array:  # → float32 [T + 1 + T · A]
     """The depth and the choices so far, one-hot."""
-    made = (_positions(walk) < walk.depth).astype(jnp.float32)[:, None]
-    taken = jax.nn.one_hot(walk.choices, num_choices) * made
+    is_decided = (_positions(walk) < walk.depth).astype(jnp.float32)[:, None]
+    taken = jax.nn.one_hot(walk.choices, num_choices) * is_decided
     return jnp.concatenate([jax.nn.one_hot(walk.depth, len(walk.choices) + 1), taken.ravel()])
 
 

@@ -132,8 +132,8 @@ def _play(
 def _round(subject: _Subject, key: jax.Array, state: PyTree) -> tuple[PyTree, Proposal]:
     key_ask, key_tell = jax.random.split(key)
     proposal = subject.ask(key_ask, state)
-    told = subject.outcome(proposal.arch, jnp.full(subject.batch_size, OK, jnp.int32), NAN)
-    return subject.tell(key_tell, state, proposal, told)[0], proposal
+    outcome = subject.outcome(proposal.arch, jnp.full(subject.batch_size, OK, jnp.int32), NAN)
+    return subject.tell(key_tell, state, proposal, outcome)[0], proposal
 
 
 def _check_proposals(subject: _Subject, keys_matter: bool) -> None:
@@ -188,8 +188,8 @@ def _check_a_round_without_rewards(subject: _Subject) -> None:
     failed = jnp.full(subject.batch_size, DIVERGED, jnp.int32)
     for state in (subject.start, subject.state):
         proposal = subject.ask(jax.random.key(3), state)
-        told = subject.outcome(proposal.arch, failed, NAN)
-        after, metrics = subject.tell(jax.random.key(4), state, proposal, told)
+        outcome = subject.outcome(proposal.arch, failed, NAN)
+        after, metrics = subject.tell(jax.random.key(4), state, proposal, outcome)
         learned = [not np.array_equal(x, y) for x, y in zip(floats(state), floats(after), strict=True)]
         promise(not any(learned), "tell: it learns from a round in which every trial failed")
         changed = difference(subject.policy(state), subject.policy(after))
@@ -214,12 +214,12 @@ def _check_failures(subject: _Subject) -> None:
 
     state = tell(proposal.arch, outcome)
     illegal = jnp.full_like(others, subject.space.num_choices - 1)
-    for arch, told, what in (
+    for arch, altered, what in (
         (jnp.where(failed[:, None], others, proposal.arch), outcome, "another architecture"),
         (jnp.where(failed[:, None], illegal, proposal.arch), outcome, "an illegal architecture"),
         (proposal.arch, outcome._replace(reward=one_nan), "a reward that is NaN at one decision alone"),
     ):
-        changed = difference(state, tell(arch, told))
+        changed = difference(state, tell(arch, altered))
         promise(not changed, f"tell: a failed trial with {what} changes state{changed}")
 
 
@@ -229,8 +229,8 @@ def _check_rejections(subject: _Subject) -> None:
     for status in (np.where(np.arange(subject.batch_size) % 2, REJECTED, OK), REJECTED):
         status = jnp.broadcast_to(jnp.asarray(status, jnp.int32), (subject.batch_size,))
         for reward in (NAN, np.float32(-1)):
-            told = subject.outcome(proposal.arch, status, reward)
-            after, metrics = subject.tell(jax.random.key(12), subject.state, proposal, told)
+            outcome = subject.outcome(proposal.arch, status, reward)
+            after, metrics = subject.tell(jax.random.key(12), subject.state, proposal, outcome)
             _check_numbers(subject, after, metrics, f"trials are rejected with the reward {reward:g}")
 
 
@@ -274,9 +274,9 @@ def _check_many_seeds(controller: Controller, subject: _Subject, keys_matter: bo
     for _ in range(2):
         proposals = ask(keys, states)
         archs = np.asarray(proposals.arch)
-        told = subject.outcome(proposals.arch.reshape(3 * B, T), ok, NAN)
-        told = jax.tree.map(lambda x: x.reshape(3, B, *x.shape[1:]), told)
-        states, _ = tell(keys, states, proposals, told)
+        outcome = subject.outcome(proposals.arch.reshape(3 * B, T), ok, NAN)
+        outcome = jax.tree.map(lambda x: x.reshape(3, B, *x.shape[1:]), outcome)
+        states, _ = tell(keys, states, proposals, outcome)
     for arch in archs:
         _check_legal(subject, arch)
     promise(not keys_matter or difference(archs[0], archs[1]), "ask: under vmap, two seeds propose the same")

@@ -24,9 +24,9 @@ def promise(kept: Any, broken: str) -> None:
 
 def build(part: Part | Callable[..., Part], kind: type[Part], *arguments: Any) -> Part:
     """The part itself, or what its factory makes of the arguments."""
-    made: Any = part if isinstance(part, kind) else part(*arguments)  # type: ignore[reportCallIssue]
-    promise(isinstance(made, kind), f"the factory gives a {kind.__name__}: it gave {type(made).__name__}")
-    return made
+    built: Any = part if isinstance(part, kind) else part(*arguments)  # type: ignore[reportCallIssue]
+    promise(isinstance(built, kind), f"the factory gives a {kind.__name__}: it gave {type(built).__name__}")
+    return built
 
 
 def shapes(where: str, function: Callable, *arguments: Any) -> Any:

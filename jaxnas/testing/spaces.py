@@ -51,8 +51,8 @@ def check_space(
     )
     if space.size <= enumerate_up_to:
         every = masks.every(space, enumerate_up_to)
-        found = "more" if every is None else len(every)
-        promise(found == space.size, f"size: {space.size}, but enumeration finds {found} architectures")
+        number = "more" if every is None else len(every)
+        promise(number == space.size, f"size: {space.size}, but enumeration finds {number} architectures")
 
 
 def follow(space: Space, archs: Any) -> _Seen:  # int32 [N, T]
