@@ -12,11 +12,12 @@ import jax
 import pytest
 from jax._src import compiler  # JAX's one place for XLA's options; it has no public one
 
-from tests.helpers import UNOPTIMIZED
-
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)
+
+from tests.helpers import UNOPTIMIZED  # noqa: E402 (it compiles something, for two devices)
+
 PROGRAMS = "JAXNAS_TESTS_PROGRAMS"  # a folder: what several tests compile is compiled once a session
 if PROGRAMS not in os.environ:
     os.environ[PROGRAMS] = tempfile.mkdtemp(prefix="jaxnas-tests-")

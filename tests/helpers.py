@@ -15,13 +15,27 @@ from jaxnas.spaces import blocks, cnn_mdp, metaqnn, nasbench201, nasnet
 from jaxnas.training.task import MULTICLASS
 from jaxnas.types import MOCK_FAILURE, OK, Dataset, Evaluator, Space, Split
 
+
+def known_options(**options) -> dict:
+    """Those of XLA's options that this version of it has."""
+
+    def is_known(name) -> bool:
+        try:
+            jax.jit(lambda: 0.0, compiler_options={name: options[name]})()
+        except jax.errors.JaxRuntimeError:
+            return False
+        return True
+
+    return {name: options[name] for name in options if is_known(name)}
+
+
 # XLA's options for a program that is compiled in a tenth of the time, and then runs slower: for what no
 # optimization of machine code can break. Promises about bits take jax.jit itself.
-UNOPTIMIZED = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
+UNOPTIMIZED = known_options(
+    xla_backend_optimization_level=0,
+    xla_cpu_use_fusion_emitters=False,  # newer versions of XLA have no other way, and no such option
+    xla_cpu_parallel_codegen_split_count=1,
+)
 # The same for a process, in its XLA_FLAGS.
 UNOPTIMIZED_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in UNOPTIMIZED.items())
 quick_jit = functools.partial(jax.jit, compiler_options=UNOPTIMIZED)
