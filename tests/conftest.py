@@ -32,7 +32,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 TESTS = Path(__file__).parent
 COMPILED_QUICKLY = (
     *("controllers", "data", "export", "log", "networks", "report", "spaces", "testing"),
-    *(f"evaluators/test_{name}.py" for name in ("constraints", "mock", "table", "trained")),
+    *(f"evaluators/test_{name}.py" for name in ("constraints", "contract", "mock", "table", "trained")),
     *(f"commands/test_{name}.py" for name in ("cli", "compare", "init", "report", "retrain", "sample")),
     *("commands/test_tabulate.py", "runs/test_checkpoint.py", "runs/test_kept.py"),
     *(f"test_{name}.py" for name in ("docs", "gym", "masks", "memory", "planning", "policies", "rewards")),

@@ -441,6 +441,7 @@ def test_the_nasnet_controller_learns_its_mock_reward():
     assert on.mean() - off.mean() > 3 * np.sqrt((on.var() + off.var()) / 64)
 
 
+@pytest.mark.unoptimized
 def test_reinforce_beats_random():
     """Last 50 of 240 trials over 8 seeds: the 95 % interval of the mean difference is above 0."""
     space = blocks(num_blocks=2, forbid=FORBID)
