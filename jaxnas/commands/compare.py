@@ -72,7 +72,7 @@ class _Ready(NamedTuple):
 
 
 def prepare(comparison: compare_config.Comparison) -> dict[str, _Ready]:
-    """Build every arm, so that what is wrong with one is known before any runs.
+    """Build every arm, so that an error in any of them is reported before the first one runs.
 
     Raises:
       InputError: a factory refuses a value, or what is to be compared is not measured or decided.
@@ -92,10 +92,10 @@ def prepare(comparison: compare_config.Comparison) -> dict[str, _Ready]:
             for wanted in names:
                 if wanted not in known:
                     raise unknown(f"compare.{key}", wanted, known)
-        asked = settings.search
-        chunk = asked.chunk or seeds.chunk_of(search)
-        settings = dataclasses.replace(settings, search=dataclasses.replace(asked, chunk=chunk))
-        plan = seeds.Plan(asked.seed, asked.seeds, asked.budget, chunk, asked.ledgers)
+        options = settings.search
+        chunk = options.chunk or seeds.chunk_of(search)
+        settings = dataclasses.replace(settings, search=dataclasses.replace(options, chunk=chunk))
+        plan = seeds.Plan(options.seed, options.seeds, options.budget, chunk, options.ledgers)
         ready[name] = _Ready(settings, search, plan)
     return ready
 
@@ -134,7 +134,7 @@ def execute(
 
 
 def _create(folder: Path, text: str) -> None:
-    """The folder of an arm, with its configuration and what is known of the machine."""
+    """Create the folder of an arm, with its configuration and a description of the machine."""
     folder.mkdir(exist_ok=True)
     for name in ("config.toml", ".config.toml"):
         ledger.write_atomic(folder / name, text.encode())

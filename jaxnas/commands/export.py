@@ -98,7 +98,7 @@ def execute(
 
 
 def _check_free(path: Path) -> None:
-    """Raise an InputError if writing `path` would take away what is not an exported network's."""
+    """Raise an InputError if `path` is a file, or a folder with files other than an exported network's."""
     foreign = [path.name] if path.is_file() else []
     if path.is_dir():
         foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in export.FILES)

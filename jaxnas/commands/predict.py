@@ -1,4 +1,4 @@
-"""`jaxnas predict`: image files classified by a network of a run, and where in the image its reasons lie."""
+"""`jaxnas predict`: classify image files by a network of a run, and show the pixels that decide."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, _: list[str]) -> int:
-    """Print what every image is taken for; draw the reasons where that is asked for."""
+    """Print the class of every image; with --explain, draw where its reasons lie."""
     if not options.images and options.explain is None:
         raise InputError("predict: no image; it takes image files, or --explain FILE.png")
     if options.explain is not None:

@@ -1,4 +1,4 @@
-"""What a person sees of a search: a live line in a terminal, one line a round elsewhere, the end of it."""
+"""The progress of a search on the screen: one live line in a terminal, else a line a round; its result."""
 
 import threading
 import time
@@ -109,7 +109,7 @@ def times(stats: Mapping[str, float], seconds: float) -> dict[str, float]:
 
 
 class Counter:
-    """Shows how many of so many are done; a line each where there is no terminal."""
+    """Shows progress such as `trained 3/10`: one live line in a terminal, else a line a step."""
 
     def __init__(self, verb: str, total: int):
         self.verb, self.total, self.done, self.began = verb, total, 0, time.perf_counter()

@@ -59,7 +59,7 @@ def reopen(folder: Path, flags: list[str]) -> config.Config:
 
 
 def searches_of(settings: config.Config, parts: config.Parts) -> tuple[config.Config, list[PlannedSearch]]:
-    """The settings, with a chunk where there are many searches, and the searches of a run."""
+    """The searches of a run, and its settings, in which `search.chunk` is set if there are many searches."""
     seed, stop = settings.search.seed, run.Stop(settings.search.budget, **vars(settings.search.stop))
     if stop.accuracy is not None and "accuracy" not in parts.evaluator.measures:
         names = ", ".join(parts.evaluator.measures)

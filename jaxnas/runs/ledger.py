@@ -63,20 +63,20 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def without_success(rows: list[dict[str, str]], folder: Path) -> str:
-    """What a person is told of a run none of whose trials, the `rows`, has succeeded."""
+    """The message about a run none of whose trials, the `rows`, has succeeded."""
     if not rows:
         return f"{folder} has no trial yet; `jaxnas resume {folder}` goes on"
     return f"no trial of {folder} succeeded; see the reasons in trials.csv"
 
 
 def count(path: Path, column: str) -> int:
-    """How many rows a CSV file has in whose `column` there is 0, 1, 2, … without a gap."""
+    """How many rows of a CSV file, from the first on, have 0, 1, 2, … in `column`."""
     rows = read(path)
     return next((i for i, row in enumerate(rows) if row.get(column) != str(i)), len(rows))
 
 
 def cut(path: Path, column: str, end: int) -> None:
-    """Drop the rows at the end whose `column` is not below `end`, and what is not a whole row."""
+    """Drop from the end of a CSV file rows whose `column` is not below `end`, and an incomplete last row."""
     if not path.exists():
         return
     whole = path.read_bytes()

@@ -54,14 +54,14 @@ def chunk_of(search: loop.Search) -> int:
 
 
 def nth(search: loop.Search, index: Any) -> loop.Search:
-    """The search of that number: the same from its key on, which does not depend on how many there are."""
+    """Search number `index` of many; it does not depend on how many there are."""
     return search._replace(init=lambda key: search.init(jax.random.fold_in(key, index)))
 
 
 def execute(
     folder: Path, search: loop.Search, plan: Plan, *, text: str = "", watch: Callable[[int], None]
 ) -> Arrays:
-    """Run the searches of a plan in `folder`, which the caller has `owned`; what is there is not run again.
+    """Run those searches of a plan that are not finished in `folder`, which the caller has `owned`.
 
     `text` becomes the config.toml of every search's own folder; `watch` is told of trials done, of S · N,
     and at first, once a program is compiled, of those that were there already.

@@ -74,7 +74,7 @@ def words_of(settings: Settings) -> Values:
 
 
 def parts_of(settings: Settings, chosen: dict[str, Any]) -> tuple[Part, ...]:
-    """{decision: value} → what is settled of the training, the layers, the end."""
+    """{decision: value} → the parts: settings of the training, the layers, and the softmax that ends them."""
     options = {name: getattr(settings, name)[0] for name in TRAINING if getattr(settings, name)}
     parts: list[Part] = [Setting(name, chosen.get(name, value)) for name, value in options.items()]
     for i in range(1, settings.max_depth + 1):
