@@ -8,6 +8,7 @@ Arms that are done are not run again.
 """
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import io
@@ -46,11 +47,15 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
     begun = folder if (folder / "environment.json").exists() else None
     provenance.prepare(cpu_devices=runtime.cpu_devices, deterministic=runtime.deterministic, folder=begun)
     ready = prepare(chosen)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--folder: cannot write into {options.folder!r}: {error.strerror}") from None
-    with process.owned(folder):
+    with contextlib.ExitStack() as owning:
+        with evaluators.closing_after_error(*(arm.search.evaluator for arm in ready.values())):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(
+                    f"--folder: cannot write into {options.folder!r}: {error.strerror}"
+                ) from None
+            owning.enter_context(process.owned(folder))
         if begun is None:
             (folder / "environment.json").write_text(
                 json.dumps(provenance.describe(), indent=2) + "\n", "utf-8"
@@ -77,27 +82,39 @@ def prepare(comparison: compare_config.Comparison) -> dict[str, _Ready]:
     Raises:
       InputError: a factory refuses a value, or what is to be compared is not measured or decided.
     """
-    compare, ready, datasets = comparison.compare, {}, {}
-    for name, settings in comparison.arms.items():
-        try:
-            parts = config.build(settings, dataset=datasets.get(repr(settings.data)))
-            datasets[repr(settings.data)] = parts.dataset
-            search = loop.make(parts.space, parts.controller, parts.evaluator, parts.reward, parts.rejected)
-        except InputError as error:
-            raise InputError(f"arms.{name}: {error}") from None
-        for key, names, known in (
-            ("measures", compare.measures, parts.evaluator.measures),
-            ("cross", compare.cross, parts.space.decisions),
-        ):
-            for wanted in names:
-                if wanted not in known:
-                    raise unknown(f"compare.{key}", wanted, known)
-        options = settings.search
-        chunk = options.chunk or seeds.chunk_of(search)
-        settings = dataclasses.replace(settings, search=dataclasses.replace(options, chunk=chunk))
-        plan = seeds.Plan(options.seed, options.seeds, options.budget, chunk, options.ledgers)
-        ready[name] = _Ready(settings, search, plan)
+    ready, datasets = {}, {}
+    with contextlib.ExitStack() as built:
+        for name, settings in comparison.arms.items():
+            try:
+                parts = config.build(settings, dataset=datasets.get(repr(settings.data)))
+                built.callback(parts.evaluator.close)
+                datasets[repr(settings.data)] = parts.dataset
+                search = loop.make(
+                    parts.space, parts.controller, parts.evaluator, parts.reward, parts.rejected
+                )
+            except InputError as error:
+                raise InputError(f"arms.{name}: {error}") from None
+            ready[name] = _ready(comparison.compare, settings, parts, search)
+        built.pop_all()
     return ready
+
+
+def _ready(
+    compare: compare_config.Compare, settings: config.Config, parts: config.Parts, search: loop.Search
+) -> _Ready:
+    """An arm with its plan, checked to have what is compared."""
+    for key, names, known in (
+        ("measures", compare.measures, parts.evaluator.measures),
+        ("cross", compare.cross, parts.space.decisions),
+    ):
+        for wanted in names:
+            if wanted not in known:
+                raise unknown(f"compare.{key}", wanted, known)
+    options = settings.search
+    chunk = options.chunk or seeds.chunk_of(search)
+    settings = dataclasses.replace(settings, search=dataclasses.replace(options, chunk=chunk))
+    plan = seeds.Plan(options.seed, options.seeds, options.budget, chunk, options.ledgers)
+    return _Ready(settings, search, plan)
 
 
 def execute(

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from jaxnas import config
+from jaxnas import config, evaluators
 from jaxnas.commands import execution, start
 from jaxnas.runs import process, provenance, restore
 
@@ -23,9 +23,10 @@ def run(options: argparse.Namespace, _: list[str]) -> int:
         flags = [] if options.budget is None else ["--search.budget", str(options.budget)]
         settings = start.reopen(folder, flags)
         parts = config.build(settings)
-        settings, searches = start.searches_of(settings, parts)
-        for search in searches:
-            restore.check_budget(folder / search.folder, search.stop.budget)
+        with evaluators.closing_after_error(parts.evaluator):
+            settings, searches = start.searches_of(settings, parts)
+            for search in searches:
+                restore.check_budget(folder / search.folder, search.stop.budget)
         if changes := provenance.changes(folder):
             print(
                 f"jaxnas: {folder}: {', '.join(changes)}: results may differ in their bits", file=sys.stderr

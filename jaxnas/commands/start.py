@@ -1,6 +1,5 @@
 """How a run starts: settings become a search, perhaps with a random twin, in a new folder or an old one."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -8,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxnas import config, controllers, loop
+from jaxnas import config, controllers, evaluators, loop
 from jaxnas.commands import best_network
 from jaxnas.errors import InputError
 from jaxnas.runs import provenance, run, seeds
@@ -36,11 +35,9 @@ def begin(
     name = settings.search.name
     _free_folder(parent, name, named)
     parts = config.build(settings)
-    with contextlib.ExitStack() as closing:  # a search that begins closes its evaluator itself
-        closing.callback(parts.evaluator.close)
+    with evaluators.closing_after_error(parts.evaluator):
         settings, searches = searches_of(settings, parts)
         folder = _create(parent, name, named, searches)
-        closing.pop_all()
     return settings, searches, folder, parts
 
 

@@ -1,6 +1,6 @@
 """Who measures. A new evaluator is one file and a line each in REGISTRY and EXAMPLES."""
 
-from jaxnas.evaluators.closing import closing
+from jaxnas.evaluators.closing import closing, closing_after_error
 from jaxnas.evaluators.constraints import constrain
 from jaxnas.evaluators.counters import from_now
 from jaxnas.evaluators.mock import mock
@@ -20,5 +20,5 @@ EXAMPLES = {
 
 __all__ = [
     "DEFAULT", "EXAMPLES", "REGISTRY",
-    "closing", "constrain", "from_now", "mock", "reuse", "table", "trained",
+    "closing", "closing_after_error", "constrain", "from_now", "mock", "reuse", "table", "trained",
 ]  # fmt: skip

@@ -13,3 +13,13 @@ def closing(evaluator: Evaluator) -> Iterator[None]:
         yield
     finally:
         evaluator.close()
+
+
+@contextlib.contextmanager
+def closing_after_error(*evaluators: Evaluator) -> Iterator[None]:
+    """A block after which the evaluators are closed only if it raises: else those who use them close them."""
+    with contextlib.ExitStack() as stack:
+        for evaluator in evaluators:
+            stack.callback(evaluator.close)
+        yield
+        stack.pop_all()

@@ -6,10 +6,11 @@
 Of images a hand-designed network is trained beside them by the same rules.
 """
 
+import contextlib
 import csv
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from jaxnas import config, machine, training
 from jaxnas.errors import InputError
-from jaxnas.evaluators import trained
+from jaxnas.evaluators import closing, trained
 from jaxnas.networks import chain
 from jaxnas.runs import checkpoint, ledger
 from jaxnas.spaces.layers import Conv, Dense, Pool, Softmax, notation
@@ -96,6 +97,7 @@ def train(
         raise InputError("retrain: the data have no test split; set data.test_fraction above 0")
     seen = with_validation(dataset) if final else dataset
     parts = config.build(settings, dataset=seen)
+    parts.evaluator.close()  # of the parts only the space and the network are used
     assert parts.network is not None
     searched = candidates(rows, parts.space, top)
     if not searched:
@@ -109,16 +111,16 @@ def train(
     wanted = [candidate for _, group in groups for candidate in group]
     at_once = machine.cores() if jax.default_backend() == "cpu" else len(wanted)
     for network, group in groups:
-        measure = _trainer(network, seen, settings, final)
         group = [candidate for candidate in group if candidate.name not in done]
-        for start in range(0, len(group), at_once):
-            for result in measure(group[start : start + at_once]):
-                _save(folder, result)
-                done[result.candidate.name] = {name: str(value) for name, value in result.row.items()}
-                # Last: a row says that the rest is there.
-                lines = [list(result.row), *(list(row.values()) for row in done.values())]
-                _write_csv(folder / "results.csv", lines)
-                watch(sum(candidate.name in done for candidate in wanted))
+        with _trainer(network, seen, settings, final) as measure:
+            for start in range(0, len(group), at_once):
+                for result in measure(group[start : start + at_once]):
+                    _save(folder, result)
+                    done[result.candidate.name] = {name: str(value) for name, value in result.row.items()}
+                    # Last: a row says that the rest is there.
+                    lines = [list(result.row), *(list(row.values()) for row in done.values())]
+                    _write_csv(folder / "results.csv", lines)
+                    watch(sum(candidate.name in done for candidate in wanted))
     results = [done[candidate.name] for candidate in searched]
     if not final:  # else in the order of the search, for nothing else was measured
         results.sort(key=functools.partial(_rank, dataset.task))
@@ -137,10 +139,11 @@ def _open(folder: Path, settings: config.Config, kind: str, name: str) -> Path:
     return folder
 
 
+@contextlib.contextmanager
 def _trainer(
     network: Network, dataset: Dataset, settings: config.Config, final: bool
-) -> Callable[[list[Candidate]], list[Result]]:
-    """A function that trains candidates together."""
+) -> Iterator[Callable[[list[Candidate]], list[Result]]]:
+    """A function that trains candidates together, for a block."""
     options = vars(settings.trainer)
     evaluator = trained(network, dataset._replace(test=None), **options)
     trainer = training.make(network, dataset, **training.options_of(options))
@@ -169,7 +172,8 @@ def _trainer(
             results.append(Result(candidate, row, params, outputs))
         return results
 
-    return measure
+    with closing(evaluator):
+        yield measure
 
 
 def _row(
