@@ -266,6 +266,7 @@ def prefix_search(reuse=False):
     return loop.make(space, controller, evaluator, gain)
 
 
+@pytest.mark.unoptimized
 @pytest.mark.parametrize(("reuse", "half"), [(False, False), (False, True), (True, True)])
 def test_measures_of_every_decision_survive_a_kill(reuse, half, tmp_path, monkeypatch, always_save):
     search = prefix_search(reuse)
