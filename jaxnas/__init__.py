@@ -1,10 +1,13 @@
 """jaxnas: neural architecture search by reinforcement learning in JAX and Flax."""
 
 import importlib
+import time
 from typing import TYPE_CHECKING, Any
 
-from jaxnas import controllers, evaluators, loop, masks, networks, rewards, spaces, types
-from jaxnas.errors import InputError
+BEGAN = time.perf_counter()  # of the process, as good as: JAX, which takes seconds to load, comes after it
+
+from jaxnas import controllers, evaluators, loop, masks, networks, rewards, spaces, types  # noqa: E402
+from jaxnas.errors import InputError  # noqa: E402
 
 if TYPE_CHECKING:
     from jaxnas import data, report, testing

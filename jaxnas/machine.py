@@ -2,7 +2,6 @@
 
 import functools
 import os
-import time
 from pathlib import Path
 
 import jax
@@ -58,12 +57,3 @@ def cache_folder() -> Path:
 def programs_folder() -> Path:
     """Where compiled programs are kept for the next process, if JAX is not told another place."""
     return cache_folder() / "programs"
-
-
-def process_seconds() -> float:
-    """How long this process has been running, by Linux; elsewhere by the processor's clock alone."""
-    try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, AttributeError):
-        return time.process_time()

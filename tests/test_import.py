@@ -54,10 +54,14 @@ def test_importing_every_module_changes_nothing_of_the_process():
     assert done.stdout == "changed: {}\n", done.stdout + done.stderr
 
 
-def test_the_command_line_loads_a_command_only_when_it_is_called():
+def test_the_command_line_takes_the_time_and_loads_a_command_only_when_it_is_called():
     code = """
-import sys
+import sys, time
+began = time.perf_counter()
 from jaxnas.commands import arguments, cli
+ended = time.perf_counter()
+import jaxnas
+assert 0 < jaxnas.BEGAN - began < (ended - began) / 2, "JAX was loaded before the time was taken"
 loaded = lambda: {m for m in sys.modules if m.startswith("jaxnas.commands.")} | {"orbax"} & {*sys.modules}
 own = {"jaxnas.commands.arguments", "jaxnas.commands.cli"}
 assert cli.main(["nothing"]) == 2 and loaded() == own, loaded()

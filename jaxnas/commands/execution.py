@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxnas import config, evaluators, machine, report
+import jaxnas
+from jaxnas import config, evaluators, report
 from jaxnas.commands import progress, report_page
 from jaxnas.commands.console import clock, terminal
 from jaxnas.commands.start import PlannedSearch
@@ -26,7 +27,7 @@ def execute_and_print(
     if settings.search.seeds > 1:
         return _many(settings.search, searches[0], folder)
     with saved(f"jaxnas resume {shlex.quote(str(folder))}"):
-        begun = machine.process_seconds()
+        beginning = time.perf_counter() - jaxnas.BEGAN
         spent = execute(settings, searches, folder, parts)
     runs = [report.read(folder)]
     report.write(runs, folder, {runs[0].path: report_page.source_of(parts)})
@@ -35,8 +36,8 @@ def execute_and_print(
     has_network, path = (folder / "best" / "model.stablehlo").exists(), shlex.quote(str(folder))
     contents = "its page is report.html" + ", its best network best/" * has_network
     after = f"jaxnas predict {path} IMAGE…" if has_network else f"jaxnas report {path}"
-    total = machine.process_seconds()
-    spent = {"beginning": begun, **spent}
+    total = time.perf_counter() - jaxnas.BEGAN
+    spent = {"beginning": beginning, **spent}
     spent["report and checks"] = total - sum(spent.values())
     shown = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in spent.items())
     print(f"\n{clock(total)} in all: {shown}.")

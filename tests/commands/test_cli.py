@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -160,11 +161,14 @@ RUNS = Path("checkpoints")
 # SEARCH, RESUME
 
 
-def test_a_run(capsys):
+def test_a_run(capsys, monkeypatch):
+    monkeypatch.setattr("jaxnas.BEGAN", time.perf_counter() - 3600)  # this process began an hour ago
     assert jaxnas("search", "mock.toml") == 0
     out, err = capsys.readouterr()
     assert err == ""
     lines = out.splitlines()
+    times = next(line for line in lines if line.startswith("1 h 00 min in all: beginning 36"))
+    assert 3600 < sum(map(float, re.findall(r"([0-9.]+) s", times))) < 3660
     assert [line.split()[:2] for line in lines[:2]] == [["round", "1"], ["round", "2"]]
     assert f"{RUNS / 'mock'}: 10 trials" in out
     assert "the budget is spent" in out
