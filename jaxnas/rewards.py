@@ -16,34 +16,34 @@ from jaxnas.types import DIVERGED, OK, Outcome
 Measures = dict[str, jax.Array]
 
 
-def accuracy(measures: Measures, *, measure: str = "accuracy") -> jax.Array:  # {[B]} → [B]
+def accuracy(measures: Measures, *, measure: str | None = None) -> jax.Array:  # {[B]} → [B]
     """The measure itself.
 
     Args:
-      measure: which measure: accuracy, auc, or any other that the evaluator reports.
+      measure: which measure that the evaluator reports; none is `data.measure`, else accuracy.
     """
-    return _get(measures, measure)
+    return _get(measures, measure or "accuracy")
 
 
-def negative(measures: Measures, *, measure: str = "loss") -> jax.Array:  # {[B]} → [B]
+def negative(measures: Measures, *, measure: str | None = None) -> jax.Array:  # {[B]} → [B]
     """A measure to be made small, such as `loss` or `mse`.
 
     Args:
-      measure: which measure.
+      measure: which measure; none is `data.measure`, else loss.
     """
-    return -_get(measures, measure)
+    return -_get(measures, measure or "loss")
 
 
 def accuracy_minus_params(
-    measures: Measures, *, weight: float = 1e-6, measure: str = "accuracy"
+    measures: Measures, *, weight: float = 1e-6, measure: str | None = None
 ) -> jax.Array:  # {[B]} → [B]
     """accuracy − λ·params (RLMedNAS).
 
     Args:
       weight: λ, in accuracy per parameter.
-      measure: which measure stands for the accuracy.
+      measure: which measure stands for the accuracy; none is `data.measure`, else accuracy.
     """
-    return _get(measures, measure) - weight * _get(measures, "params")
+    return _get(measures, measure or "accuracy") - weight * _get(measures, "params")
 
 
 def accuracy_minus_log_params(
@@ -52,7 +52,7 @@ def accuracy_minus_log_params(
     beta: float = 0.001,
     delta: float = math.exp(-8),
     log: str = "log10",
-    measure: str = "accuracy",
+    measure: str | None = None,
 ) -> jax.Array:  # {[B]} → [B]
     """accuracy − β(δ·x + log x) with x the number of parameters (Mini-MetaQNN's penalty).
 
@@ -63,7 +63,7 @@ def accuracy_minus_log_params(
       beta: β, the weight of the whole penalty.
       delta: δ, the weight of the linear term per parameter.
       log: log10 or ln.
-      measure: which measure stands for the accuracy.
+      measure: which measure stands for the accuracy; none is `data.measure`, else accuracy.
 
     Raises:
       InputError: `log` is neither.
@@ -72,16 +72,16 @@ def accuracy_minus_log_params(
         raise InputError(f"reward.log: got {log!r}; it takes log10 or ln")
     x = _get(measures, "params")
     logarithm = jnp.log(x) / math.log(10) if log == "log10" else jnp.log(x)
-    return _get(measures, measure) - beta * (delta * x + logarithm)
+    return _get(measures, measure or "accuracy") - beta * (delta * x + logarithm)
 
 
-def accuracy_cubed(measures: Measures, *, measure: str = "accuracy") -> jax.Array:  # {[B]} → [B]
+def accuracy_cubed(measures: Measures, *, measure: str | None = None) -> jax.Array:  # {[B]} → [B]
     """accuracy³ (Zoph & Le 2017, section 4.1), which stretches differences near the top.
 
     Args:
-      measure: which measure stands for the accuracy.
+      measure: which measure stands for the accuracy; none is `data.measure`, else accuracy.
     """
-    return _get(measures, measure) ** 3
+    return _get(measures, measure or "accuracy") ** 3
 
 
 def terminal(score: jax.Array, live: jax.Array) -> jax.Array:  # [B], bool [B, T] → [B, T]

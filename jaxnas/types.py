@@ -142,9 +142,12 @@ class Task(NamedTuple):
     agreement: Callable[[np.ndarray, np.ndarray], np.ndarray]  # host: two outputs → bool [N], one prediction
     evidence: Callable[[jax.Array, jax.Array], jax.Array]  # (outputs, targets int32 [N]) → [N]: for each
     predict: Callable[[np.ndarray], np.ndarray] | None = None  # host: outputs → int [N], one class an input
-    constant: Callable[[np.ndarray], float] | None = None  # host: labels → the score of the best constant
+    # host: labels → the first measure of the best constant prediction, where that says something
+    constant: Callable[[np.ndarray], float] | None = None
     num_classes: tuple[int, float] = (1, math.inf)  # fewest and most classes, labels or targets
-    more_is_better: bool = True  # the first measure is what `score` computes; False: it is an error
+    more_is_better: bool = (
+        True  # `score` is the first measure; False: it is an error, and `score` its negative
+    )
 
 
 class Split(NamedTuple):

@@ -58,10 +58,13 @@ def reopen(folder: Path, flags: list[str]) -> config.Config:
 def searches_of(settings: config.Config, parts: config.Parts) -> tuple[config.Config, list[PlannedSearch]]:
     """The searches of a run, and its settings, in which `search.chunk` is set if there are many searches."""
     seed, stop = settings.search.seed, run.Stop(settings.search.budget, **vars(settings.search.stop))
-    if stop.accuracy is not None and "accuracy" not in parts.evaluator.measures:
+    if parts.dataset is not None:
+        task = parts.dataset.task
+        stop = stop._replace(measure=task.names[0], more_is_better=task.more_is_better)
+    if stop.accuracy is not None and stop.measure not in parts.evaluator.measures:
         names = ", ".join(parts.evaluator.measures)
         raise InputError(
-            f"search.stop.accuracy: the evaluator has no accuracy to stop at, it measures {names}"
+            f"search.stop.accuracy: the evaluator has no {stop.measure} to stop at, it measures {names}"
         )
     search = loop.make(parts.space, parts.controller, parts.evaluator, parts.reward, parts.rejected)
     if settings.search.seeds > 1:

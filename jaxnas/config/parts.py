@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple, get_origin
 from jaxnas.config import options
 from jaxnas.config.sections import Config
 from jaxnas.errors import InputError, unknown
-from jaxnas.types import Controller, Dataset, Evaluator, Network, Space
+from jaxnas.types import Controller, Dataset, Evaluator, Network, Space, Task
 
 # What an evaluator can ask for, and the sections that each puts to use.
 GIVEN: dict[str, tuple[str, ...]] = {
@@ -142,6 +142,7 @@ def build(config: Config, *, dataset: Dataset | None = None) -> Parts:
       InputError: a factory refuses a value, or the data cannot be had.
     """
     from jaxnas import data, evaluators
+    from jaxnas.training import measured
 
     def part(section: str) -> functools.partial:
         settings = dict(vars(getattr(config, section)))
@@ -156,6 +157,8 @@ def build(config: Config, *, dataset: Dataset | None = None) -> Parts:
         dataset = None
     elif dataset is None:
         dataset = data.load(**vars(config.data))
+    if dataset is not None and (rewarded := getattr(config.reward, "measure", None)):
+        dataset = dataset._replace(task=measured.reporting(dataset.task, rewarded))
     if config.network is not None:
         assert dataset is not None
         network = part("network")(space, dataset.input_shape, dataset.num_outputs)
@@ -167,7 +170,28 @@ def build(config: Config, *, dataset: Dataset | None = None) -> Parts:
         evaluator = evaluators.constrain(evaluator, limits)
     if config.search.duplicates == "reuse":
         evaluator = evaluators.reuse(evaluator, space, memory=config.search.memory)
-    return Parts(space, controller, evaluator, part("reward"), rejected, network, dataset)
+    reward = functools.partial(part("reward"), **_followed(config, dataset and dataset.task))
+    return Parts(space, controller, evaluator, reward, rejected, network, dataset)
+
+
+def _followed(config: Config, task: Task | None) -> dict[str, str]:
+    """The reward's option `measure`, where the data name a measure and the reward does not.
+
+    Raises:
+      InputError: the reward makes a measure large that is to be small, or the other way round.
+    """
+    from jaxnas import rewards
+
+    measure, name = getattr(config.data, "measure", None), config.reward.name
+    if task is None or measure is None or getattr(config.reward, "measure", "") is not None:
+        return {}
+    if name in rewards.REGISTRY and (rewards.REGISTRY[name] is rewards.negative) == task.more_is_better:
+        size, fix = ("small", "accuracy") if task.more_is_better else ("large", "negative")
+        raise InputError(
+            f"reward.name: {name!r} makes data.measure {measure!r} {size}; it takes {fix}, "
+            "or set reward.measure"
+        )
+    return {"measure": measure}
 
 
 def build_space(config: Config) -> Space:

@@ -11,7 +11,8 @@ class StopSettings:
     """What ends a search before its budget is spent.
 
     Args:
-      accuracy: end once a trial has at least this accuracy, in (0, 1].
+      accuracy: end once a trial has at least this accuracy, in (0, 1]; `data.measure`, where that is another
+        one, and at most this of an error.
       stalled_trials: end once the best reward is this many trials old.
       hours: end once the search has run this long.
     """

@@ -12,6 +12,7 @@ import numpy as np
 from jaxnas.data import arrays, cifar10, digits, folder, leaves, medmnist, mnist, npz, splits, tfds
 from jaxnas.data.arrays import Part, Raw
 from jaxnas.errors import InputError, unknown
+from jaxnas.training import measured
 from jaxnas.training import task as tasks
 from jaxnas.types import Dataset, Split
 
@@ -41,6 +42,7 @@ def load(
     validation_fraction: float = 0.2,
     test_fraction: float = 0.2,
     class_weights: str = "none",
+    measure: str | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Loads a data set; the same arguments give the same arrays.
@@ -57,6 +59,9 @@ def load(
       validation_fraction: share of the training images, if no validation split is published.
       test_fraction: share of the training images, if no test split is published; 0 for none.
       class_weights: none, or balanced for a loss in which every class weighs the same.
+      measure: by which epochs and networks are compared: accuracy, balanced_accuracy, macro_f1, auc, loss or
+        calibration_error of classes, mean_average_precision of several labels, r2, mae or mse of numbers.
+        Every trial then has all measures of the task; by default it is the accuracy, of numbers the mae.
       seed: of the splits, of limit and of fraction.
 
     Returns:
@@ -92,6 +97,7 @@ def load(
         )
     raw = splits.select(source, arrays.check(source, raw), classes)
     resolved = splits.resolve_task(source, raw, task)
+    resolved = resolved if measure is None else measured.measured_by(resolved, measure)
     is_classes = resolved.predict is not None
     if class_weights == "balanced" and not is_classes:
         raise InputError(

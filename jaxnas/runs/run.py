@@ -27,9 +27,13 @@ class Stop(NamedTuple):
     """What ends a search; None does not."""
 
     budget: int  # trials
-    accuracy: float | None = None  # of any trial
+    accuracy: float | None = None  # of any trial, by `measure`
     stalled_trials: int | None = None  # since the best one
     hours: float | None = None  # of running, all processes together
+    measure: str = "accuracy"  # that is compared with `accuracy`
+    more_is_better: bool = (
+        True  # of this measure; False: a trial ends the search with as little as `accuracy`
+    )
 
 
 class Progress(NamedTuple):
@@ -102,18 +106,19 @@ def execute(
             round=round,
             state=state,
             snapshots={r: snapshot for r, snapshot in snapshots.items() if r < round},
-            top_accuracy=_top_accuracy(rows[: round * batch_size]),
+            stop=stop,
+            top=_top(stop, rows[: round * batch_size]),
             began=began - about.get("seconds", 0.0),
         )
         try:
-            why = running.reached(stop)
+            why = running.reached()
             while not why and running.round < full:
                 record = running.advance(_stride(search, stop, running.round, full))
                 if running.saver.is_due(time.perf_counter() - began):
                     running.save()
                 watch(_progress(search, running.state, record))
                 signals.check()
-                why = running.reached(stop)
+                why = running.reached()
             if not why and rest:
                 running.save()
                 running.cut_short(rest)
@@ -140,18 +145,19 @@ class _Running:
         round: int,
         state: loop.SearchState,
         snapshots: dict[int, Any],
-        top_accuracy: float,
+        stop: Stop,
+        top: float,
         began: float,
     ):
         self.folder, self.search, self.keep, self.signals, self.saver = folder, search, keep, signals, saver
         self.round, self.state, self.snapshots = round, state, snapshots
-        self.top_accuracy, self.began = top_accuracy, began
+        self.stop, self.top, self.began = stop, top, began
         self.policy = jax.jit(search.controller.policy)
 
-    def reached(self, stop: Stop) -> str:
+    def reached(self) -> str:
         """Why the search ends here, or an empty text."""
         trials = self.round * self.search.controller.batch_size
-        return _reached(stop, self.state, trials, self.top_accuracy, time.perf_counter() - self.began)
+        return _reached(self.stop, self.state, trials, self.top, time.perf_counter() - self.began)
 
     def save(self) -> None:
         """Save the finished rounds; the policy first, for a checkpoint never counts a round that it lacks."""
@@ -180,8 +186,9 @@ class _Running:
             best.write(self.folder, self.search, after, record_of_round[row], lane, self.keep)
         # From here on the rounds count. Whatever comes before this line, they are done again.
         self.state, self.round = after, self.round + rounds
-        accuracies = records.measures.get("accuracy", 0.0)
-        self.top_accuracy = np.nanmax(accuracies, initial=self.top_accuracy)
+        if self.stop.measure in records.measures:
+            values = np.asarray(records.measures[self.stop.measure])
+            self.top = np.nanmax(_signed(self.stop, values), initial=self.top)
         return record_of_round[-1]
 
     def cut_short(self, trials: int) -> None:
@@ -210,8 +217,15 @@ class _Running:
             ledger.append(self.folder / f"{name}.csv", rows)
 
 
-def _top_accuracy(rows: list[dict[str, str]]) -> float:
-    return max((float(row["accuracy"]) for row in rows if row.get("accuracy")), default=0.0)
+def _signed(stop: Stop, values: Any) -> Any:
+    """Values of the measure that a search stops by, or an error's negatives: the more the better."""
+    return values if stop.more_is_better else -values
+
+
+def _top(stop: Stop, rows: list[dict[str, str]]) -> float:
+    """The best value, signed, of the measure that a search stops by."""
+    values = (float(row[stop.measure]) for row in rows if row.get(stop.measure))
+    return max((_signed(stop, value) for value in values), default=-np.inf)
 
 
 def _check_legal(search: loop.Search, records: loop.Record) -> None:
@@ -219,10 +233,10 @@ def _check_legal(search: loop.Search, records: loop.Record) -> None:
         masks.check(search.space, records.arch[~records.legal])
 
 
-def _reached(stop: Stop, state: loop.SearchState, trials: int, accuracy: float, seconds: float) -> str:
+def _reached(stop: Stop, state: loop.SearchState, trials: int, top: float, seconds: float) -> str:
     """Why a search ends here, or an empty text."""
-    if stop.accuracy is not None and accuracy >= stop.accuracy:
-        return f"a trial reached accuracy {accuracy:.4f}"
+    if stop.accuracy is not None and top >= _signed(stop, stop.accuracy):
+        return f"a trial reached {stop.measure.replace('_', ' ')} {abs(top):.4f}"
     if stop.stalled_trials is not None and trials - int(state.best_trial) > stop.stalled_trials:
         return f"no better trial in the last {stop.stalled_trials}"
     if stop.hours is not None and seconds >= stop.hours * 3600:
@@ -230,9 +244,13 @@ def _reached(stop: Stop, state: loop.SearchState, trials: int, accuracy: float, 
     return ""
 
 
+def _has_condition(stop: Stop) -> bool:
+    return (stop.accuracy, stop.stalled_trials, stop.hours) != (None, None, None)
+
+
 def _stride(search: loop.Search, stop: Stop, round: int, full: int) -> int:
     """Rounds until something has to be looked at: a policy to keep, a condition to end, the end."""
-    if not search.evaluator.jittable or stop != Stop(stop.budget):
+    if not search.evaluator.jittable or _has_condition(stop):
         return 1
     end = min(full, round + loop.CHUNK)
     return next((r for r in range(round + 1, end) if ledger.is_policy_round(r)), end) - round

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from jaxnas.errors import unknown
+from jaxnas.training.measures import auc
 from jaxnas.types import Task
 
 
@@ -52,7 +53,7 @@ def _multiclass_measures(outputs: np.ndarray, labels: np.ndarray) -> dict[str, f
     log_probs = special.log_softmax(x, axis=-1)
     return {
         "accuracy": float(np.mean(x.argmax(-1) == labels)),
-        "auc": auc(special.softmax(x, axis=-1), np.eye(x.shape[1])[labels]),
+        "auc": float(auc(special.softmax(x, axis=-1), np.eye(x.shape[1])[labels])),
         "loss": float(-np.mean(log_probs[np.arange(len(labels)), labels])),
         "constant": float(len(np.unique(x.argmax(-1))) == 1),
     }
@@ -99,7 +100,7 @@ def _multi_label_measures(outputs: np.ndarray, labels: np.ndarray) -> dict[str, 
     x, target = outputs.astype(np.float64), labels.reshape(outputs.shape).astype(np.float64)
     return {
         "accuracy": float(np.mean((x > 0) == (target > 0.5))),
-        "auc": auc(x, target),
+        "auc": float(auc(x, target)),
         "loss": float(np.mean(np.logaddexp(0, x) - x * target)),
     }
 
@@ -152,18 +153,6 @@ def _mean(losses: jax.Array, weights: jax.Array | None) -> jax.Array:  # two of 
 
 def _of_target(outputs: jax.Array, targets: jax.Array) -> jax.Array:  # [N, O], int32 [N] → [N]
     return jnp.take_along_axis(outputs, targets[:, None], axis=1)[:, 0]
-
-
-def auc(scores: np.ndarray, positive: np.ndarray) -> float:  # [N, O], 0/1 [N, O]
-    """Area under the ROC curve from ranks (Mann & Whitney 1947), averaged over columns with both classes."""
-    from scipy import stats
-
-    ranks = stats.rankdata(scores, axis=0)
-    n_positive = positive.sum(axis=0)
-    pairs = n_positive * (len(scores) - n_positive)
-    wins = (ranks * positive).sum(axis=0) - n_positive * (n_positive + 1) / 2
-    defined = pairs > 0
-    return float(np.mean(wins[defined] / pairs[defined])) if defined.any() else float("nan")
 
 
 # `constant` is 1 where one class alone is predicted, whatever the input, else 0; losses are unweighted.

@@ -88,13 +88,14 @@ def make(
         every decay_epochs.
       decay_rate: factor of schedule step.
       decay_epochs: epochs between two factors.
-      patience: end after so many epochs without a better validation score (accuracy; −MSE of a regression);
-        0 never does.
+      patience: end after so many epochs without a better validation score (`data.measure`, else the accuracy,
+        or −MSE of a regression); 0 never does.
       weights: which weights are kept and measured: those of the last or of the best epoch.
-      best_of: also measure the best validation accuracy of so many last epochs; 0 does not.
+      best_of: also measure the best validation score of so many last epochs; 0 does not.
       restarts: how often to draw new weights and lower the rate while the first epoch ends at chance.
       restart_factor: of the learning rate at each restart.
-      chance: the accuracy up to which a first epoch counts as chance; none is that of the best constant.
+      chance: the value of the measure up to which a first epoch counts as chance; none is that of the best
+        constant.
       crop: pixels of zero padding for a random crop of the training images.
       flip: mirror training images at random.
       mean: subtracted from pixels in 0–1.
@@ -112,6 +113,7 @@ def make(
     if chance is None:
         best_constant = dataset.task.constant
         chance = 0.0 if best_constant is None else best_constant(dataset.validation.labels)
+    chance = chance if dataset.task.more_is_better else -chance
     recipe = Recipe(
         network=network,
         task=dataset.task,

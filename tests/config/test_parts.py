@@ -153,3 +153,38 @@ def test_every_option_of_every_part_is_documented(section):
         for cls in classes:
             for option in dataclasses.fields(cls):
                 assert f"{option.name}:" in (cls.__doc__ or ""), f"{section} {name}"
+
+
+SCORES = {name: np.array([i / 10]) for i, name in enumerate(("accuracy", "balanced_accuracy", "loss"))}
+
+
+@pytest.mark.parametrize(
+    ("flags", "score"),
+    [
+        ((), 0.0),
+        (("--data.measure", "balanced_accuracy"), 0.1),
+        (("--data.measure", "balanced_accuracy", "--reward.measure", "accuracy"), 0.0),
+        (("--data.measure", "loss", "--reward.name", "negative"), -0.2),
+        (("--reward.name", "negative"), -0.2),
+    ],
+)
+def test_the_reward_goes_by_the_measure_of_the_data(written, flags, score):
+    built = config.build(written(TOML, *flags))
+    assert built.dataset is not None
+    assert built.reward(SCORES) == pytest.approx([score])
+
+
+@pytest.mark.parametrize(
+    ("measure", "reward", "takes"),
+    [("loss", "accuracy_cubed", "large; it takes negative"), ("auc", "negative", "small; it takes accuracy")],
+)
+def test_a_reward_that_makes_the_measure_worse(written, measure, reward, takes):
+    settings = written(TOML, "--data.measure", measure, "--reward.name", reward)
+    with pytest.raises(InputError, match=rf"reward.name: '{reward}' makes data.measure '{measure}' {takes}"):
+        config.build(settings)
+
+
+def test_a_measure_that_is_rewarded_is_reported(written):
+    built = config.build(written(TOML, "--reward.measure", "macro_f1"))
+    assert built.dataset is not None
+    assert built.dataset.task.names == ("accuracy", "auc", "loss", "constant", "macro_f1")

@@ -33,6 +33,7 @@ def fails(message, source, **options):
         ({"test_fraction": -0.1}, "data.test_fraction: got -0.1"),
         ({"test_fraction": 1.0}, "data.test_fraction: got 1.0"),
         ({"color": "grey"}, "data.color: unknown name 'grey'; did you mean 'gray'"),
+        ({"measure": "balanced"}, "data.measure: unknown name 'balanced'; did you mean 'balanced_accuracy'"),
         ({"class_weights": "balance"}, "data.class_weights: unknown name 'balance'; did you mean 'balanced'"),
         ({"task": "multi-class"}, "data.task: unknown name 'multi-class'; did you mean 'multiclass'"),
         ({"task": "regression", "class_weights": "balanced"}, "data.class_weights: 'balanced' takes classes"),

@@ -410,6 +410,15 @@ def test_stops_and_stays_stopped(stop, why, searches, tmp_path):
     assert_same(tmp_path / "a", tmp_path / "b")
 
 
+def test_an_error_stops_where_it_is_small_enough(searches, tmp_path):
+    stop = {"accuracy": 13e3, "measure": "params", "more_is_better": False}
+    summary = execute(tmp_path, searches("mock"), 400, **stop)
+    params = [float(row["params"] or "nan") for row in ledger.read(tmp_path / "trials.csv")]
+    assert np.nanmin(params) <= 13e3 < np.nanmin(params[:-B])
+    assert summary.why == f"a trial reached params {np.nanmin(params):.4f}"
+    assert execute(tmp_path, searches("mock"), 400, **stop).trials == len(params) < 400
+
+
 def test_hours_are_those_of_all_processes(searches, tmp_path, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(run.time, "perf_counter", lambda: now[0])

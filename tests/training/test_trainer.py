@@ -13,8 +13,10 @@ from jaxnas.errors import InputError
 from jaxnas.networks.ops.convolution import Spec, conv
 from jaxnas.spaces import blocks
 from jaxnas.training import images as images_of
+from jaxnas.training import measured
 from jaxnas.training.programs import AXIS, population
 from jaxnas.training.task import MULTICLASS, REGRESSION
+from jaxnas.types import Network, Split
 from tests.helpers import assert_close, assert_identical, dataset, differs
 
 SPACE = blocks(filters=(4,), kernel=(3,), dropout=(0.25,))
@@ -150,6 +152,48 @@ def test_against_a_plain_loop(recipe, reference):
     np.testing.assert_allclose(fitted.outputs, expected.outputs(expected.params), rtol=2e-3, atol=1e-4)
     if "best_of" in recipe:
         assert float(fitted.best_of) == pytest.approx(max(expected.scores[-3:]))
+
+
+def line(arch):
+    """A network of one pixel, its weights drawn as zeros: logits 0 and w·x + b, where x is −1 or 1."""
+    del arch
+    return "a line", {}
+
+
+LINE = Network(
+    plan=line,
+    init=lambda key, structure, knobs: jnp.zeros(2),
+    apply=lambda params, structure, knobs, x, key: jnp.stack(
+        [jnp.zeros(len(x)), params[0] * x[:, 0, 0, 0] + params[1]], axis=1
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("measure", "best", "restarted"),
+    [(None, 1, True), ("balanced_accuracy", 2, True), ("loss", 2, False)],
+)
+def test_one_measure_says_which_epoch_is_best_and_what_is_chance(measure, best, restarted):
+    pixels = np.array([0] * 5 + [255] * 5, np.uint8).reshape(10, 1, 1, 1)
+    labels = np.array([0] * 8 + [1] * 2, np.int32)  # always 0 is right for 0.8 of them
+    task = MULTICLASS if measure is None else measured.measured_by(MULTICLASS, measure)
+    split = Split(pixels, labels)
+    given = DATA._replace(task=task, train=split, validation=split, classes=("a", "b"))
+
+    def after(first, second, **recipe):
+        """The training after two epochs that end with these weights."""
+        trainer = training.make(LINE, given, batch_size=5, weights="best", **recipe)
+        child = "a line", KEY, {"network": {}, **trainer.rates}
+        seen = jnp.asarray(pixels), jnp.asarray(labels)
+        carry = trainer.begin(*child, seen)
+        for params in (first, second):
+            carry = trainer.close(*child, carry._replace(params=jnp.array(params)), seen)
+        return carry
+
+    always_0, by_pixel = [0.0, -9.0], [4.0, 1.0]  # accuracies 0.8 and 0.7; recalls 1, 0 and 5/8, 1
+    assert int(after(always_0, by_pixel).best_epoch) == best
+    hesitant = [4.3, -4.7]  # always 0, with probability 3/5 where the pixel is bright: a loss of 0.337
+    assert int(after(hesitant, by_pixel, restarts=1).restarts) == restarted  # that of the constant is 0.500
 
 
 @pytest.mark.optimized
