@@ -134,7 +134,7 @@ class Task(NamedTuple):
     name: str  # what configurations and files call it
     names: tuple[str, ...]  # of the measures; by the first one networks are compared
     num_outputs: Callable[[int], int]  # number of classes, labels or targets → O, the width of the head
-    loss: Callable[..., jax.Array]  # (outputs, labels, weights float32 [classes] or None) → float32 []
+    loss: Callable[..., jax.Array]  # (outputs, labels, weights float32 [classes] or None[, smoothing]) → []
     score: Callable[[jax.Array, jax.Array], jax.Array]  # (outputs, labels) → float32 []: compares two epochs
     measures: Callable[[np.ndarray, np.ndarray], dict[str, float]]  # host: (outputs, labels) → {name: value}
     probabilities: Callable[[np.ndarray], np.ndarray]  # host: outputs → float64 [N, classes]
@@ -161,7 +161,7 @@ class Dataset(NamedTuple):
     """Inputs with fixed splits. A search sees `train` and `validation` alone.
 
     What is stored need not be what a network sees. Both functions are traced into the training program; for
-    images without them the trainer's options `mean`, `std`, `crop` and `flip` make them.
+    images without them the trainer's options make them.
     """
 
     name: str

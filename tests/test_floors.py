@@ -13,7 +13,7 @@ ROOT = Path(jaxnas.__file__).parent
 # A name with a dot is a module that stands on another floor than the rest of its package.
 FLOORS = (
     ("types", "errors", "runs.files"),
-    ("masks", "memory", "rewards", "machine", "config.options", "config.listing"),
+    ("masks", "memory", "rewards", "machine", "hashing", "config.options", "config.listing"),
     ("spaces", "policies", "rl", "tabular", "planning", "training"),
     ("networks", "data"),
     ("controllers", "evaluators"),

@@ -120,6 +120,30 @@ TABLES = tyro.constructors.PrimitiveConstructorSpec(
 )
 
 
+def presets(option: str, values: dict[str, dict[str, Any]]) -> Callable[[Callable], Callable]:
+    """A decorator: one option of a factory sets others, which can still be given.
+
+    Args:
+      option: whose value is a key of `values`.
+      values: {value of it: {other option: its default there}}; what is not named has its own default.
+    """
+
+    def decorate(factory: Callable) -> Callable:
+        default = inspect.signature(factory).parameters[option].default
+
+        @functools.wraps(factory)
+        def with_presets(*arguments: Any, **given: Any) -> Any:
+            chosen = given.get(option, default)
+            if chosen not in values:
+                raise unknown(option, chosen, values)
+            return factory(*arguments, **(values[chosen] | given))
+
+        with_presets.presets = (option, values)  # type: ignore[attr-defined]
+        return with_presets
+
+    return decorate
+
+
 @functools.cache  # instances compare equal only if they are of one class
 def declare(section: str, factory: Callable, *first: tuple[str, Any, Any]) -> type:
     """The options of `factory` as a frozen dataclass, which tyro documents from the factory's docstring.
@@ -135,6 +159,7 @@ def declare(section: str, factory: Callable, *first: tuple[str, Any, Any]) -> ty
       InputError: an option without a default, or with one that is not of its type.
     """
     fields, doc = list(first), inspect.getdoc(factory) or f"The section [{section}]."
+    sets = getattr(factory, "presets", None)
     for parameter in inspect.signature(factory, eval_str=True).parameters.values():
         name, hint, default = parameter.name, parameter.annotation, parameter.default
         if parameter.kind is parameter.VAR_KEYWORD and get_origin(hint) is Annotated:
@@ -144,6 +169,7 @@ def declare(section: str, factory: Callable, *first: tuple[str, Any, Any]) -> ty
                 for f in dataclasses.fields(other)
             ]
             doc = _with_arguments(doc, other.__doc__ or "")
+            sets = sets or getattr(other, "presets", None)
         if parameter.kind is not parameter.KEYWORD_ONLY:
             continue
         if default is parameter.empty:
@@ -152,7 +178,8 @@ def declare(section: str, factory: Callable, *first: tuple[str, Any, Any]) -> ty
             continue
         hint = Annotated[hint, TABLES] if kind.kind is dict else hint
         fields.append((name, hint, kind.cast(default, f"{section}.{name}")))
-    return dataclasses.make_dataclass(section.capitalize(), fields, frozen=True, namespace={"__doc__": doc})
+    namespace = {"__doc__": doc, "presets": sets}
+    return dataclasses.make_dataclass(section.capitalize(), fields, frozen=True, namespace=namespace)
 
 
 def _with_arguments(doc: str, other: str) -> str:
@@ -194,7 +221,13 @@ def from_table(cls: type, table: Any, key: str) -> Any:
         values[name] = (kind.cast if kind else functools.partial(from_table, hints[name]))(
             value, f"{key}.{name}"
         )
-    return cls(**values)
+    return cls(**(_preset(cls, values) | values))
+
+
+def _preset(cls: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """The other options that a section's `presets` set by the value of theirs, if `values` has one."""
+    option, presets_of = getattr(cls, "presets", None) or ("", {})
+    return presets_of[values[option]] if option in values else {}
 
 
 def to_table(section: Any) -> dict[str, Any]:
@@ -250,7 +283,8 @@ def apply_flag(section: Any, key: str, words: list[str]) -> Any:
         return _replace(section, re.sub(r"no_(\w+)$", r"\1", option) if negated else option, not negated)
     if not words:
         raise InputError(f"{key}: {flag} without a value; it takes {kind}{kind.how}")
-    return _replace(section, option, kind.read(words, key))
+    value = kind.read(words, key)
+    return dataclasses.replace(_replace(section, option, value), **_preset(section, {option: value}))
 
 
 def _replace(section: Any, option: str, value: Any) -> Any:

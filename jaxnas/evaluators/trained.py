@@ -81,7 +81,7 @@ def population_trainer(
     trainer_of = functools.cache(
         lambda chosen: training.make(network, dataset, axis, **(recipe | dict(chosen)))
     )
-    passes = trainer_of(()).passes  # an InputError comes now
+    trainer = trainer_of(())  # an InputError comes now
     pool = programs.Programs(mapped=mapped, workers=workers, memory_fraction=memory_fraction, level=xla_level)
     pool.count(evaluate_seconds=0.0, children=0)
     group_size = group_size or (1 if on_cpu else 1024)
@@ -94,7 +94,14 @@ def population_trainer(
     executing = execution.Settings(
         pool, trainer_of, dataset.task, dataset.train, dataset.validation, group_size, resident_bytes, best_of
     )
-    orders = functools.partial(execution.orders, inputs=len(dataset.train.inputs), passes=passes)
+    train = dataset.train
+    orders = functools.partial(
+        execution.orders,
+        inputs=len(train.inputs),
+        passes=trainer.passes,
+        labels=train.labels,
+        balance=trainer.balance,
+    )
     first = dataset.task.names[0]
     extra = (f"{first}_best_of_{best_of}",) * bool(best_of) + (f"{first}_std",) * (repeats > 1)
     names = (*dataset.task.names, *extra, "epochs", "params", "flops")

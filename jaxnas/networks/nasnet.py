@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
+from jaxnas.hashing import hash_bits
 from jaxnas.networks import modules
 from jaxnas.networks.ops import convolution
 from jaxnas.networks.ops.depthwise import depthwise, mean_pool
@@ -84,7 +85,7 @@ def _kept(key: jax.Array, s: Structure, knobs: PyTree, N: int) -> jax.Array:  # 
     The rate grows linearly, from 0 at the first step of the training to `knobs["drop_path"]` at its end.
     """
     rate = knobs["drop_path"] * knobs["progress"]
-    bits = modules.hash_bits(key, (sum(s.stages) + len(s.stages) - 1, 2 * len(s.normal), N))
+    bits = hash_bits(key, (sum(s.stages) + len(s.stages) - 1, 2 * len(s.normal), N))
     return jnp.where(bits >= (rate * 2.0**32).astype(jnp.uint32), 1 / (1 - rate), 0.0)
 
 

@@ -2,8 +2,8 @@
 
 from jaxnas.training.child import Carry, Fitted
 from jaxnas.training.counting import count_flops, count_params
-from jaxnas.training.trainer import RATES, Trainer, make, options_of
+from jaxnas.training.trainer import RECIPES, Trainer, make, options_of
 
 __all__ = [
-    "RATES", "Carry", "Fitted", "Trainer", "count_flops", "count_params", "make", "options_of",
+    "RECIPES", "Carry", "Fitted", "Trainer", "count_flops", "count_params", "make", "options_of",
 ]  # fmt: skip

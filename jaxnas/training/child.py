@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnas.training import images
 from jaxnas.training.recipe import Recipe, apply, draw, predict
 from jaxnas.types import PyTree
 
@@ -176,6 +177,18 @@ def finish(recipe: Recipe, structure: Any, key: jax.Array, knobs: PyTree, carry:
     return Fitted(params, outputs, carry.finite, carry.epochs, best_of_last)
 
 
+def loss_of(
+    recipe: Recipe, outputs: jax.Array, labels: jax.Array, share: jax.Array | None
+) -> jax.Array:  # → float32 []
+    """The task's loss; of mixed inputs, by their shares, that of both labels."""
+    smoothing = (recipe.label_smoothing,) if recipe.label_smoothing else ()
+    loss = recipe.task.loss(outputs, labels, recipe.class_weights, *smoothing)
+    if share is None:
+        return loss
+    before = jnp.roll(labels, 1, axis=0)
+    return share * loss + (1 - share) * recipe.task.loss(outputs, before, recipe.class_weights, *smoothing)
+
+
 def live(recipe: Recipe, carry: Carry) -> jax.Array:  # → bool []
     """Whether a child has not ended."""
     return carry.finite & ~carry.stopped & (carry.epoch < recipe.epochs)
@@ -195,13 +208,17 @@ def _step(
     key_step = jax.random.fold_in(jax.random.fold_in(key, 1), carry.step)
     inputs, labels = inputs[rows], labels[rows]
     if recipe.augment is not None:
-        inputs = recipe.augment(jax.random.fold_in(jax.random.fold_in(key, 2), carry.step), inputs)
+        inputs = recipe.augment(jax.random.fold_in(jax.random.fold_in(key, 2), carry.step), inputs, knobs)
+    share = None
+    if recipe.mixup is not None:
+        key_mix = jax.random.fold_in(jax.random.fold_in(key, 3), carry.step)
+        inputs, share = images.mixed(key_mix, inputs, recipe.mixup)
 
     knobs_now = _with_progress(recipe, knobs, carry.step)
 
     def loss(params: PyTree) -> tuple[jax.Array, PyTree]:
         outputs, statistics = apply(recipe, structure, knobs_now, params, inputs, key_step)
-        return recipe.task.loss(outputs, labels, recipe.class_weights), statistics
+        return loss_of(recipe, outputs, labels, share), statistics
 
     (value, statistics), gradient = jax.value_and_grad(loss, has_aux=True)(carry.params)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,11 +73,31 @@ def is_streamed(settings: Settings) -> bool:
     return settings.train.inputs.nbytes > settings.resident_bytes
 
 
-def orders(root: bytes, inputs: int, passes: int) -> np.ndarray:  # → int32 [passes, inputs]
-    """The order of the inputs: a function of the evaluation root, its key's data, and the epoch alone."""
+def orders(
+    root: bytes, inputs: int, passes: int, labels: np.ndarray | None = None, balance: float = 0.0
+) -> np.ndarray:  # → int32 [passes, inputs]
+    """The order of the inputs: a function of the evaluation root, its key's data, and the epoch alone.
+
+    With `balance` above 0, class c of n_c inputs comes n_c^(1 − balance) times in proportion: its inputs take
+    turns, so that some of a common class wait for a later pass, and those of a rare one come again.
+    """
     key = jax.random.wrap_key_data(jnp.frombuffer(root, jnp.uint32))
     shuffle = jax.jit(lambda e: jax.random.permutation(jax.random.fold_in(key, e), inputs))
-    return np.stack([np.asarray(shuffle(e)) for e in range(passes)]).astype(np.int32)
+    order = np.stack([np.asarray(shuffle(e)) for e in range(passes)]).astype(np.int32)
+    if labels is None or not balance:
+        return order
+    chex.assert_shape(labels, (inputs,))
+    counts = np.bincount(labels)
+    shares = np.where(counts > 0, counts, 1) ** (1 - balance) * (counts > 0)
+    # Places of each class in a pass, which sum to all inputs.
+    ends = np.round(np.cumsum(shares) / shares.sum() * inputs).astype(int)
+    balanced = np.empty_like(order)
+    for c, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        turns = order[labels[order] == c]  # of all passes, one pass after the other
+        needed = passes * (end - start)
+        balanced[:, start:end] = np.resize(turns, needed).reshape(passes, -1)
+    # Classes mixed: the places of a pass in the order in which it has its inputs.
+    return np.take_along_axis(balanced, order, axis=1)
 
 
 def _run(place: Place, *, settings: Settings, job: Job, keys: Keys, order: np.ndarray) -> list[Result]:
@@ -126,7 +147,8 @@ def _fit(
     """One group, keys [K] and knobs [K, ...] → Fitted on the host [K, ...], and what its calls cost."""
     trainer = settings.trainer_of(group.chosen)
     steps, batch_size = trainer.steps, trainer.batch_size
-    rows = order[:, : steps * batch_size].reshape(trainer.passes, steps, batch_size)
+    rows = np.resize(order.T, (steps * batch_size, trainer.passes)).T  # a last batch is filled from the front
+    rows = rows.reshape(trainer.passes, steps, batch_size)
     costs: list[Cost] = []
     call = functools.partial(_call, settings, place, group, costs)
     seen = tuple(settings.pool.put(x, place) for x in settings.validation)

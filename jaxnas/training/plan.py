@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnas.errors import InputError
 from jaxnas.training.counting import count_flops, count_params
-from jaxnas.training.trainer import RATES, Trainer
+from jaxnas.training.trainer import Trainer
 from jaxnas.types import NO_LEGAL_SHAPE, OK, REJECTED, Network, PyTree
 
 Options = tuple[tuple[str, Any], ...]  # of the trainer, sorted: hashable
@@ -84,7 +84,7 @@ def plan(settings: Settings, arch: np.ndarray) -> Plan:  # arch int32 [B, T]
         if any(size[name] > most for name, most in settings.limits.items()):
             status[lane] = REJECTED
             continue
-        chosen, rates = trainer_options(settings.network, arch[lane])
+        chosen, rates = trainer_options(settings, arch[lane])
         trainer = settings.trainer_of(chosen)
         group = Group(widened(settings, structure, knobs, trainer), chosen)
         if settings.pads and settings.network.pad:
@@ -96,10 +96,12 @@ def plan(settings: Settings, arch: np.ndarray) -> Plan:  # arch int32 [B, T]
     return Plan(status, sizes, padded, jobs_of(settings, groups))
 
 
-def trainer_options(network: Network, arch: np.ndarray) -> tuple[Options, dict[str, np.float32]]:
+def trainer_options(settings: Settings, arch: np.ndarray) -> tuple[Options, dict[str, np.float32]]:
     """What an architecture decides of its trainer: options that are structure, and rates, which are knobs."""
+    network = settings.network
     chosen = dict(network.trainer_options(arch)) if network.trainer_options else {}
-    rates = {name: np.float32(chosen.pop(name)) for name in RATES if name in chosen}
+    rates = settings.trainer_of(()).rates
+    rates = {name: np.float32(chosen.pop(name)) for name in rates if name in chosen}
     return tuple(sorted(chosen.items())), rates
 
 

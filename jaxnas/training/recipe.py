@@ -20,8 +20,10 @@ class Recipe(NamedTuple):
     network: Network
     task: Task
     prepare: Callable[[jax.Array], jax.Array]
-    augment: Callable[[jax.Array, jax.Array], jax.Array] | None
+    augment: Callable[[jax.Array, jax.Array, PyTree], jax.Array] | None  # (key, stored inputs, knobs)
     class_weights: jax.Array | None  # float32 [classes]
+    label_smoothing: float
+    mixup: jax.Array | None  # float32 [Q], equally likely shares of an input
     axis: str | None  # name of the vmapped population axis, None where children run alone
     optimizer: Callable[[jax.Array, jax.Array], optax.GradientTransformation]  # (rate [], weight decay [])
     factor: Callable[[jax.Array], Any]  # step [] → of the learning rate

@@ -31,10 +31,15 @@ def named(name: str) -> Task:
 # One class of several: outputs are logits, labels int32 [N].
 
 
-def _multiclass_loss(outputs: jax.Array, labels: jax.Array, weights: jax.Array | None) -> jax.Array:
+def _multiclass_loss(
+    outputs: jax.Array, labels: jax.Array, weights: jax.Array | None, smoothing: float = 0.0
+) -> jax.Array:
     """Mean cross-entropy in nats."""
     chex.assert_rank([outputs, labels], [2, 1])
     losses = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+    if smoothing:
+        uniform = -jnp.mean(jax.nn.log_softmax(outputs), axis=-1)
+        losses = (1 - smoothing) * losses + smoothing * uniform
     return _mean(losses, None if weights is None else weights[labels])
 
 
@@ -72,10 +77,14 @@ def _constant_accuracy(labels: np.ndarray) -> float:
 # Yes or no: an output is a logit; labels are int32 [N] for one question, float32 [N, O] for several.
 
 
-def _binary_loss(outputs: jax.Array, labels: jax.Array, weights: jax.Array | None) -> jax.Array:
+def _binary_loss(
+    outputs: jax.Array, labels: jax.Array, weights: jax.Array | None, smoothing: float = 0.0
+) -> jax.Array:
     """Mean cross-entropy in nats; weights of class 0 and class 1."""
     chex.assert_shape(outputs, (*labels.shape, 1))
-    losses = optax.sigmoid_binary_cross_entropy(outputs[:, 0], labels.astype(jnp.float32))
+    targets = labels.astype(jnp.float32)
+    targets = (1 - smoothing) * targets + smoothing / 2 if smoothing else targets
+    losses = optax.sigmoid_binary_cross_entropy(outputs[:, 0], targets)
     return _mean(losses, None if weights is None else weights[labels])
 
 

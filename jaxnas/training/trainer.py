@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.config.options import presets
 from jaxnas.errors import InputError
 from jaxnas.training import child, images, optimizers
 from jaxnas.training.child import Carry, Fitted
@@ -19,7 +20,27 @@ from jaxnas.training.optimizers import Schedule
 from jaxnas.training.recipe import Recipe, forward, predict
 from jaxnas.types import Dataset, Network, Task
 
-RATES = ("learning_rate", "weight_decay")  # knobs, which share a program; all other options are structure
+# What `recipe` sets together: options of `make` that are not its defaults. `plain` is the defaults.
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "strong": {
+        "batch_size": 32,
+        "optimizer": "adamw",
+        "learning_rate": 1e-2,
+        "weight_decay": 0.02,
+        "decay_norms": False,
+        "schedule": "one_cycle",
+        "warmup": 0.2,
+        "label_smoothing": 0.05,
+        "balance": 0.75,
+        "mixup": 0.2,
+        "flip": True,
+        "rotate": 14.0,
+        "zoom": 0.25,
+        "shift": 0.1,
+        "light": 0.25,
+    },
+}
 
 
 class Trainer(NamedTuple):
@@ -38,27 +59,34 @@ class Trainer(NamedTuple):
     live: Callable[[Carry], jax.Array]  # → bool []: it has not ended
     predict: Callable[..., jax.Array]  # (structure, knobs, params, inputs [N, ...]) → outputs float32 [N, O]
     forward: Callable[..., jax.Array]  # the same, all inputs at once
-    rates: dict[str, Any]  # the knobs that are not the network's
+    rates: dict[str, Any]  # the knobs that are not the network's: options that share a program
     batch_size: int
-    steps: int  # S; the rest of a shuffle that does not fill a batch is left out
+    balance: float  # the option
+    steps: int  # S
     passes: int  # epochs a child trains at most, restarts included
 
 
+@presets("recipe", RECIPES)
 def make(
     network: Network,
     dataset: Dataset,
     axis: str | None = None,
     *,
+    recipe: Literal["plain", "strong"] = "plain",
     epochs: int = 5,
     batch_size: int = 128,
     optimizer: str = "adam",
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
+    decay_norms: bool = True,
     momentum: float | None = None,
     nesterov: bool = False,
     schedule: Schedule = "constant",
+    warmup: float = 0.0,
     decay_rate: float = 0.2,
     decay_epochs: int = 5,
+    label_smoothing: float = 0.0,
+    balance: float = 0.0,
     patience: int = 0,
     weights: Literal["last", "best"] = "last",
     best_of: int = 0,
@@ -67,6 +95,12 @@ def make(
     chance: float | None = None,
     crop: int = 0,
     flip: bool = False,
+    rotate: float = 0.0,
+    zoom: float = 0.0,
+    shift: float = 0.0,
+    light: float = 0.0,
+    cutout: float = 0.0,
+    mixup: float = 0.0,
     mean: float = 0.5,
     std: float = 0.5,
     precision: Literal["float32", "bfloat16"] = "float32",
@@ -77,17 +111,25 @@ def make(
       network: what is trained.
       dataset: its task, its preparation, and how many inputs it has, which the functions are given.
       axis: name of the vmapped population axis, None where children run alone.
+      recipe: plain, the defaults; strong, what reaches known accuracies (docs/trainer.md has the ablation).
+        It sets several options together; any of them can still be given.
       epochs: passes over the training inputs, each in another order.
       batch_size: inputs a training step.
       optimizer: the name of an optimizer in optax.
       learning_rate: its learning rate at the start.
       weight_decay: decoupled where the optimizer has it (adamw), otherwise L2 in the gradient.
+      decay_norms: weight decay shrinks biases and the scales of norms too.
       momentum: of sgd, or Adam's β₁; none is optax's default.
       nesterov: Nesterov's form of the momentum.
       schedule: of the learning rate: constant; cosine, to 0 at the last step; step, times decay_rate after
-        every decay_epochs.
+        every decay_epochs; one_cycle, up to learning_rate and down again.
+      warmup: share of the steps in which the rate rises; one_cycle needs some.
       decay_rate: factor of schedule step.
       decay_epochs: epochs between two factors.
+      label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016,
+        https://arxiv.org/abs/1512.00567).
+      balance: share of the balancing of classes that is done by how often their inputs are drawn: at 1 each
+        class comes equally often. What `data.class_weights` weighs is the rest.
       patience: end after so many epochs without a better validation score (`data.measure`, else the accuracy,
         or −MSE of a regression); 0 never does.
       weights: which weights are kept and measured: those of the last or of the best epoch.
@@ -98,6 +140,12 @@ def make(
         constant.
       crop: pixels of zero padding for a random crop of the training images.
       flip: mirror training images at random.
+      rotate: turn them by up to so many degrees.
+      zoom: look at a window that is larger or smaller by up to this share.
+      shift: move it by up to this share of the image.
+      light: change contrast by up to this share, and the brightness of each channel by up to a quarter of it.
+      cutout: side of a gray square somewhere in the image, as a share of its side.
+      mixup: α of the distribution Beta(α, α) by which two inputs of a batch are mixed; 0 mixes none.
       mean: subtracted from pixels in 0–1.
       std: divides them then.
       precision: of activations and gradients; the weights are float32 always.
@@ -105,27 +153,34 @@ def make(
     Raises:
       InputError: a value out of its range, or an optimizer that optax lacks.
     """
-    _check(locals(), dataset.task)
-    dataset = images.with_functions(dataset, crop, flip, mean, std)
-    assert dataset.prepare is not None
-    N = len(dataset.train.inputs)
+    options = locals()
+    _check(options, dataset.task)
+    prepare, augment = images.functions_of(dataset, options)
+    N, weights_of_classes = len(dataset.train.inputs), dataset.class_weights
     batch_size = min(batch_size, N)
+    steps = -(-N // batch_size)
     if chance is None:
         best_constant = dataset.task.constant
         chance = 0.0 if best_constant is None else best_constant(dataset.validation.labels)
     chance = chance if dataset.task.more_is_better else -chance
-    recipe = Recipe(
+    made = Recipe(
         network=network,
         task=dataset.task,
-        prepare=dataset.prepare,
-        augment=dataset.augment,
-        class_weights=None if dataset.class_weights is None else jnp.asarray(dataset.class_weights),
+        prepare=prepare,
+        augment=augment,
+        class_weights=None
+        if weights_of_classes is None
+        else jnp.asarray(weights_of_classes ** np.float32(1 - balance)),
+        label_smoothing=label_smoothing,
+        mixup=quantiles(mixup) if mixup else None,
         axis=axis,
-        optimizer=optimizers.optimizer(optimizer, momentum, nesterov),
-        factor=optimizers.factor(schedule, epochs, N // batch_size, decay_rate, decay_epochs),
+        optimizer=optimizers.optimizer(optimizer, momentum, nesterov, decay_norms),
+        factor=optimizers.factor(
+            schedule, epochs * steps, warmup=warmup, decay_rate=decay_rate, decay_steps=decay_epochs * steps
+        ),
         epochs=epochs,
         batch_size=batch_size,
-        steps=N // batch_size,
+        steps=steps,
         patience=patience,
         keeps_best=weights == "best",
         best_of=best_of,
@@ -134,17 +189,27 @@ def make(
         chance=chance,
         bfloat16=precision == "bfloat16",
     )
+    rates = ("learning_rate", "weight_decay", *(images.STRENGTHS if images.varies(options) else ()))
     functions: Any = (
         child.begin, child.advance, child.close, child.run, child.finish, child.fit, child.live, predict,
         forward,
     )  # fmt: skip
     return Trainer(
-        *(functools.partial(function, recipe) for function in functions),
-        rates={"learning_rate": np.float32(learning_rate), "weight_decay": np.float32(weight_decay)},
-        batch_size=recipe.batch_size,
-        steps=recipe.steps,
+        *(functools.partial(function, made) for function in functions),
+        rates={name: np.float32(options[name]) for name in rates},
+        batch_size=batch_size,
+        balance=balance,
+        steps=steps,
         passes=epochs + restarts,
     )
+
+
+def quantiles(alpha: float) -> jax.Array:  # → float32 [1024]
+    """Equally likely values of Beta(α, α)."""
+    from scipy import stats
+
+    middles = (np.arange(1024) + 0.5) / 1024
+    return jnp.asarray(stats.beta.ppf(middles, alpha, alpha), jnp.float32)
 
 
 def options_of(settings: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +222,13 @@ def _check(options: dict[str, Any], task: Task) -> None:
     """Ranges of the options of `make`."""
     for names, is_right, takes in (
         ("epochs batch_size decay_epochs", lambda v: v >= 1, "1 or more"),
-        ("weight_decay patience best_of restarts crop", lambda v: v >= 0, "0 or more"),
+        (
+            "weight_decay patience best_of restarts crop rotate shift light mixup",
+            lambda v: v >= 0,
+            "0 or more",
+        ),
+        ("warmup label_smoothing zoom cutout", lambda v: 0 <= v < 1, "a number from 0, below 1"),
+        ("balance", lambda v: 0 <= v <= 1, "a number from 0 to 1"),
         ("std decay_rate restart_factor", lambda v: v > 0, "a positive number"),
         ("momentum", lambda v: v is None or 0 <= v < 1, "none, or a number from 0, below 1"),
         ("chance", lambda v: v is None or 0 <= v < 1, "none, or a number from 0, below 1"),
@@ -165,6 +236,12 @@ def _check(options: dict[str, Any], task: Task) -> None:
         for name in names.split():
             if not is_right(options[name]):
                 raise InputError(f"trainer.{name}: got {options[name]}; it takes {takes}")
-    for name, has_use in (("restarts", task.constant is not None), ("best_of", task.more_is_better)):
+    has_classes = task.predict is not None
+    for name, has_use in (
+        ("restarts", task.constant is not None),
+        ("best_of", task.more_is_better),
+        ("label_smoothing", has_classes),
+        ("balance", has_classes),
+    ):
         if options[name] and not has_use:
             raise InputError(f"trainer.{name}: not for task {task.name}; set it to 0")

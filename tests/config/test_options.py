@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 
@@ -122,3 +122,26 @@ def test_words_of_a_flag(hint, words, expected):
 def test_words_that_are_no_value(hint, words, message):
     with pytest.raises(InputError, match=message):
         Type.of(hint).read(words, "key")
+
+
+@options.presets("speed", {"slow": {}, "fast": {"rate": 2.0, "steps": 3}})
+def with_presets(*, speed: Literal["slow", "fast"] = "slow", rate: float = 1.0, steps: int = 9):
+    return speed, rate, steps
+
+
+def outer(*, own: int = 1, **inner: Annotated[Any, with_presets]):
+    return own, with_presets(**inner)
+
+
+@pytest.mark.parametrize("factory", [with_presets, outer])
+def test_an_option_that_sets_others(factory):
+    """In a file, what is given holds; a flag sets all of them, and later flags hold."""
+    cls = options.declare("part", factory)
+    section = options.from_table(cls, {"speed": "fast", "steps": 5}, "part")
+    assert (section.rate, section.steps) == (2.0, 5)
+    assert options.from_table(cls, options.to_table(section), "part") == section
+    section = options.apply_flag(options.from_table(cls, {"steps": 5}, "part"), "part.speed", ["fast"])
+    assert (section.rate, section.steps) == (2.0, 3)
+    assert with_presets(speed="fast", rate=7.0) == ("fast", 7.0, 3) and with_presets() == ("slow", 1.0, 9)
+    with pytest.raises(InputError, match="speed: unknown name 'fats'; did you mean 'fast'"):
+        with_presets(speed="fats")

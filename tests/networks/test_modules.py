@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnas.hashing import hash_bits
 from jaxnas.networks import modules
 from jaxnas.networks.ops.pooling import Pool
 
@@ -116,7 +117,7 @@ def statistics(bits):
 
 
 def test_the_hash_looks_random():
-    bits = np.stack([np.asarray(modules.hash_bits(key, SHAPE)) for key in keys(8)])
+    bits = np.stack([np.asarray(hash_bits(key, SHAPE)) for key in keys(8)])
     assert bits.dtype == np.uint32
     worst = statistics(bits)
     assert {name: z for name, z in worst.items() if z > 5} == {}
@@ -128,7 +129,7 @@ def test_the_hashes_of_neighbouring_steps_look_random():
     folded = [
         jax.random.fold_in(jax.random.fold_in(child, step), layer) for step in range(4) for layer in range(2)
     ]
-    worst = statistics(np.stack([np.asarray(modules.hash_bits(key, SHAPE)) for key in folded]))
+    worst = statistics(np.stack([np.asarray(hash_bits(key, SHAPE)) for key in folded]))
     assert {name: z for name, z in worst.items() if z > 5} == {}
 
 
@@ -149,6 +150,6 @@ def test_the_statistics_catch_a_weak_hash(weak):
 
 
 def test_different_keys_give_different_bits():
-    bits = np.stack([np.asarray(modules.hash_bits(key, (64, 64))) for key in keys(20)])
+    bits = np.stack([np.asarray(hash_bits(key, (64, 64))) for key in keys(20)])
     assert len(np.unique(bits.reshape(20, -1), axis=0)) == 20
     assert len(np.unique(bits)) > 0.9999 * bits.size

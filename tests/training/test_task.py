@@ -159,3 +159,13 @@ def test_outputs_that_do_not_fit_the_labels_are_a_bug():
 def test_an_unknown_task():
     with pytest.raises(InputError, match="task: unknown name 'multi'; did you mean 'multiclass'"):
         tasks.named("multi")
+
+
+def test_smoothed_labels():
+    """By hand, a share of 0.2 spread over three classes, or over yes and no."""
+    outputs, labels = jnp.array([[1.0, 2.0, 0.5]]), jnp.array([1])
+    log_probs = np.asarray(jax.nn.log_softmax(outputs))[0]
+    expected = -(np.array([0.2 / 3, 0.8 + 0.2 / 3, 0.2 / 3]) * log_probs).sum()
+    assert float(tasks.MULTICLASS.loss(outputs, labels, None, 0.2)) == pytest.approx(expected)
+    yes = -0.9 * np.log(1 / (1 + np.exp(-1.5))) - 0.1 * np.log(1 / (1 + np.exp(1.5)))
+    assert float(tasks.BINARY.loss(jnp.array([[1.5]]), labels, None, 0.2)) == pytest.approx(yes)

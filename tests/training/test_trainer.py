@@ -1,7 +1,5 @@
 """The training of one child as pure functions, against a plain loop."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +10,8 @@ from jaxnas import networks, training
 from jaxnas.errors import InputError
 from jaxnas.networks.ops.convolution import Spec, conv
 from jaxnas.spaces import blocks
-from jaxnas.training import images as images_of
 from jaxnas.training import measured
+from jaxnas.training.images import STRENGTHS
 from jaxnas.training.programs import AXIS, population
 from jaxnas.training.task import MULTICLASS, REGRESSION
 from jaxnas.types import Network, Split
@@ -326,26 +324,17 @@ def test_recipes_that_a_task_has_no_use_for():
         training.make(NETWORK, DATA._replace(task=REGRESSION), restarts=1)
 
 
-def test_augmentation():
-    """Every image is a window of itself in a border of zeros, mirrored in about half of the cases."""
-    images = jnp.arange(1, 200 * 6 * 4 + 1, dtype=jnp.int32).reshape(200, 6, 4, 1)
-    shifted = np.asarray(images_of.augment(KEY, images, 2, True))
-    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
-    seen = set()
-    for before, after in zip(padded, shifted, strict=True):
-        fits = [
-            (r, c, flip)
-            for r, c, flip in itertools.product(range(5), range(5), (1, -1))
-            if (before[r : r + 6, c : c + 4][:, ::flip] == after).all()
-        ]
-        assert len(fits) == 1
-        seen |= set(fits)
-    assert len(seen) > 45  # of 50
-    flipped = images_of.augment(KEY, images, 0, True)
-    mirrored = np.asarray((flipped == images[:, :, ::-1]).all((1, 2, 3)))
-    assert 70 < mirrored.sum() < 130
-    assert np.asarray((flipped == images).all((1, 2, 3)) | mirrored).all()
-    assert_identical(images_of.augment(KEY, images, 0, False), images)
+def test_a_recipe_sets_options_together():
+    """Any of them can still be given; `plain` is the defaults."""
+    strong, given = make(recipe="strong"), make(recipe="strong", learning_rate=0.5, epochs=2)
+    assert strong.rates["learning_rate"] == np.float32(0.01) and strong.rates["rotate"] == 14
+    assert given.rates["learning_rate"] == 0.5 and given.rates["rotate"] == 14 and given.passes == 2
+    assert make(recipe="plain").rates == make().rates
+    # Strengths are knobs: children that differ in them share a program.
+    assert {"learning_rate", "weight_decay", *STRENGTHS} == set(strong.rates)
+    assert set(make().rates) == {"learning_rate", "weight_decay"}
+    with pytest.raises(InputError, match="recipe: unknown name 'weak'"):
+        make(recipe="weak")
 
 
 def test_augmentation_and_precision_change_the_training():
