@@ -2,9 +2,11 @@
 
 A factory's keyword-only parameters are the options of its section. An evaluator's factory says by the names
 of its other parameters what else it needs: any of `GIVEN`, and `[trainer]` by a last parameter
-`**trainer: Annotated[Any, factory]`, which takes the options of that factory.
+`**trainer: Annotated[Any, factory]`, which takes the options of that factory. A space's factory asks likewise
+for any of `GIVEN_TO_SPACES`.
 """
 
+import contextlib
 import functools
 import importlib
 import inspect
@@ -24,6 +26,8 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "dataset": ("data",),  # without its test split
     "limits": (),  # {measure: most} of [constraints], for an evaluator that rejects before it measures
 }
+# What a space can ask for by the names of parameters with defaults, which hold where there are no data.
+GIVEN_TO_SPACES = ("image_shape", "num_outputs", "limits")
 TRAINER = "trainer"  # a factory's last parameter, and the section of its options
 
 
@@ -148,9 +152,11 @@ def build(config: Config, *, dataset: Dataset | None = None) -> Parts:
         settings = dict(vars(getattr(config, section)))
         return functools.partial(factory_of(section, settings.pop("name")), **settings)
 
-    limits = {m: most for m in ("params", "flops") if (most := getattr(config.constraints, m)) is not None}
+    limits = limits_of(config)
     rejected = math.nan if config.constraints.reward is None else config.constraints.reward
-    space, network = part("space")(), None
+    if dataset is None and config.data is not None and _asks_of_data(config):
+        dataset = data.load(**vars(config.data))
+    space, network = _space(config, dataset), None
     controller = resampling(config, space, part("controller")(space))
     asked = needs(config.evaluator.name)
     if config.data is None:
@@ -195,9 +201,40 @@ def _followed(config: Config, task: Task | None) -> dict[str, str]:
 
 
 def build_space(config: Config) -> Space:
-    """The space alone, which needs no data."""
+    """The space alone. Without the data, one that asks for the shape of images has its defaults."""
+    from jaxnas import data
+
+    dataset = None
+    if config.data is not None and _asks_of_data(config):
+        with contextlib.suppress(InputError):
+            dataset = data.load(**vars(config.data))
+    return _space(config, dataset)
+
+
+def limits_of(config: Config) -> dict[str, float]:
+    """{measure: most} of `[constraints]`."""
+    return {m: most for m in ("params", "flops") if (most := getattr(config.constraints, m)) is not None}
+
+
+def _space(config: Config, dataset: Dataset | None) -> Space:
     settings = dict(vars(config.space))
-    return factory_of("space", settings.pop("name"))(**settings)
+    factory = factory_of("space", settings.pop("name"))
+    available: dict[str, Any] = {"limits": limits_of(config)}
+    if dataset is not None and config.data is not None:
+        available |= {"image_shape": dataset.input_shape, "num_outputs": dataset.num_outputs}
+    given = {name: available[name] for name in _asks(factory) if name in available}
+    return factory(**given, **settings)
+
+
+def _asks_of_data(config: Config) -> bool:
+    return bool({"image_shape", "num_outputs"} & set(_asks(factory_of("space", config.space.name))))
+
+
+def _asks(factory: Callable) -> list[str]:
+    """What a space's factory asks for."""
+    parameters = inspect.signature(factory).parameters.values()
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return [name for name in positional if name in GIVEN_TO_SPACES]
 
 
 def resampling(config: Config, space: Space, controller: Controller) -> Controller:

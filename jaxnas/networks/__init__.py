@@ -9,6 +9,7 @@ from jaxnas.networks.cnn_mdp import cnn_mdp
 from jaxnas.networks.layers import layers
 from jaxnas.networks.metaqnn import metaqnn
 from jaxnas.networks.nasnet import nasnet
+from jaxnas.networks.stages import stages
 
 REGISTRY = {
     "blocks": blocks,
@@ -17,6 +18,7 @@ REGISTRY = {
     "layers": layers,
     "metaqnn": metaqnn,
     "nasnet": nasnet,
+    "stages": stages,
 }
 
 # Options that make a tiny network of each on the space's example: the checks of jaxnas.testing run on it.
@@ -27,6 +29,7 @@ EXAMPLES = {
     "layers": {},
     "metaqnn": {},
     "nasnet": {"cells": 1, "filters": 2, "reductions": 1, "drop_path": 0.3},
+    "stages": {},
 }
 
-__all__ = ["EXAMPLES", "REGISTRY", "blocks", "cnn", "cnn_mdp", "layers", "metaqnn", "nasnet"]
+__all__ = ["EXAMPLES", "REGISTRY", "blocks", "cnn", "cnn_mdp", "layers", "metaqnn", "nasnet", "stages"]

@@ -107,7 +107,7 @@ def widen(structure: ChainStructure, choices: dict[type, list[int]]) -> Iterator
     most = max(map(len, choices.values()), default=0)
     for level in range(1, max(1, (most - 1).bit_length()) + 1):
         wider = tuple(
-            _of_width(layer, _widest(width(layer), choices.get(type(layer), []), 2**level))
+            _of_width(layer, widest(width(layer), choices.get(type(layer), []), 2**level))
             for layer in structure.layers
         )
         yield structure._replace(layers=wider)
@@ -147,7 +147,7 @@ def _of_width(layer: Layer, width: int) -> Layer:
     return dataclasses.replace(layer, units=width) if isinstance(layer, Dense) else layer
 
 
-def _widest(width: int, choices: list[int], group: int) -> int:
+def widest(width: int, choices: list[int], group: int) -> int:
     """The widest of the group of choices that `width` is in; itself where it is none of them."""
     if width not in choices:
         return width

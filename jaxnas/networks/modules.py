@@ -34,6 +34,13 @@ def xavier_uniform(
     return _uniform(key, shape, extents) * (6 / _float(fan_in + fan_out)) ** 0.5
 
 
+def he_uniform(
+    key: jax.Array, shape: tuple[int, ...], fan_in: int | jax.Array, extents: Extents | None = None
+) -> jax.Array:
+    """Uniform in ±√(6/fan_in), of variance 2/fan_in (He et al., 2015)."""
+    return _uniform(key, shape, extents) * (6 / _float(fan_in)) ** 0.5
+
+
 def _uniform(key: jax.Array, shape: tuple[int, ...], extents: Extents | None) -> jax.Array:
     """Uniform in [−1, 1); zero beyond `extents`."""
     bits = hash_bits(key, shape, extents) >> jnp.uint32(8)

@@ -93,8 +93,26 @@ class Cell:
     output: str  # unused: the concatenation of all states of blocks that no block uses; last: the last state
 
 
+@dataclass(frozen=True)
+class Stem:
+    """The first layer of a network of stages: a convolution of 3 × 3, batch norm, ReLU."""
+
+    filters: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Max pooling of 2 × 2 pixels, then blocks of one kind; the first one changes the number of channels."""
+
+    block: str  # conv, residual, separable; inverted1, inverted3, inverted6: by how much it expands
+    filters: int
+    kernel: int  # height and width of its windows, in pixels
+    repeats: int = 1  # blocks
+    attention: bool = False  # squeeze and excitation at the end of each block
+
+
 Layer = Conv | Pool | Dense | Dropout | GlobalPool | Softmax
-Part = Layer | Setting | Cell
+Part = Layer | Setting | Cell | Stem | Stage
 # The values that words of the notation stand for, of each type and property: the first goes without saying.
 Values = Mapping[type, Mapping[str, Sequence[Any]]]
 
@@ -131,6 +149,11 @@ def token(part: Part, values: Values | None = None) -> str:
         return f"{part.name}={part.value}"
     if isinstance(part, Cell):
         return f"{part.name}: {' '.join(_block(part, block) for block in part.blocks)}"
+    if isinstance(part, Stem):
+        return f"stem({part.filters})"
+    if isinstance(part, Stage):
+        repeats = f"x{part.repeats}" if part.repeats > 1 else ""
+        return f"{part.block}({part.filters},{part.kernel}){repeats}{'+se' if part.attention else ''}"
     words = [sign(part)]
     for field in _further(type(part)):
         silent = (values or {}).get(type(part), {}).get(field.name, (field.default,))
