@@ -17,6 +17,7 @@ from jaxnas import config, report
 from jaxnas.commands import execution, report_page, start
 from jaxnas.config import options
 from jaxnas.errors import InputError, unknown
+from jaxnas.report.runs import best_trial
 from jaxnas.runs import process, provenance
 
 HEAD, TAIL = 5, 5  # rows of a table that a notebook shows
@@ -99,13 +100,11 @@ class Result(NamedTuple):
 
     @property
     def best(self) -> dict[str, Any]:
-        """The successful trial of the highest reward, {column: value}; empty if there is none."""
-        trials = self.trials
-        reward = np.where(trials["status"] == "ok", trials["reward"], np.nan)
-        if not np.isfinite(reward).any():
+        """The best successful trial, {column: value}; empty if there is none."""
+        best = best_trial(report.read(self.folder))
+        if best is None:
             return {}
-        best = int(np.nanargmax(reward))
-        return {name: column[best].item() for name, column in trials.items()}
+        return {name: column[best].item() for name, column in self.trials.items()}
 
     def report(self) -> "Report":
         """Writes what `jaxnas report` writes into the run's folder; a notebook shows its figures."""

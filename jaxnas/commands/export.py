@@ -154,10 +154,10 @@ def _about(parts: config.Parts, row: dict[str, str], reward: str, measures: dict
 def row_of(folder: Path, rows: list[dict[str, str]], trial: int | None) -> dict[str, str]:
     """The row of a trial, or of the best one."""
     if trial is None:
-        scored = [row for row in rows if row["status"] == "ok" and row["reward"]]
-        if not scored:
+        ranked = ledger.ranked(rows)
+        if not ranked:
             raise InputError(f"export: {ledger.without_success(rows, folder)}")
-        return max(scored, key=lambda row: float(row["reward"]))
+        return ranked[0]
     if not 0 <= trial < len(rows):
         raise InputError(f"--trial: got {trial}; {folder} has trials 0 to {len(rows) - 1}")
     row = rows[trial]

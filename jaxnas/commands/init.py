@@ -134,6 +134,10 @@ def configuration(path: str, survey: Survey, file: Path) -> str:
     if chosen.class_weights != "none":
         reason = "some classes have twice the images of others, or more: each weighs the same in training"
         data.append(("class_weights", chosen.class_weights, reason))
+        reason = (
+            "and each weighs the same here: by plain accuracy always answering the commonest one does well"
+        )
+        data.append(("measure", "balanced_accuracy", reason))
     sections = {
         "search": [("budget", BUDGET, "networks to train; more find better ones, `jaxnas resume` goes on")],
         "space": [

@@ -85,7 +85,7 @@ def _run(run: Run, twin: bool, source: Source | None, window: int, most: int) ->
         "rounds": _rounds(run),
         "shares": policy.of_trials(run, max(window, n // 20)),
         "policy": policy.of_policy(run, snapshots, source.space) if source else None,
-        "best": _best(run, eligible, source),
+        "best": _best(run, source),
         "times": _times(numbers(run.path / "timings.csv")),
         "environment": _environment(run.path),
         "config": _text(run.path / "config.toml"),
@@ -116,8 +116,10 @@ def _rounds(run: Run) -> dict[str, Any]:
     return {name: _line(*_thinned(run.rounds["trials"], run.rounds[name])) for name in names}
 
 
-def _best(run: Run, eligible: np.ndarray, source: Source | None) -> list[dict[str, Any]]:
+def _best(run: Run, source: Source | None) -> list[dict[str, Any]]:
     """The best distinct architectures with their layers, or their cells where the notation has some."""
+    succeeded = run.trials["status"] == "ok"
+    eligible = ledger.eligible(column(run, "reward"), succeeded, column(run, "constant"))
     order = [i for i in np.argsort(-eligible, kind="stable") if np.isfinite(eligible[i])]
     first = {str(run.trials["architecture"][i]): int(i) for i in reversed(order)}  # its best trial
     best = sorted(first.items(), key=lambda item: (-eligible[item[1]], item[1]))[:BEST]

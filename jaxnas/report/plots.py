@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnas.report import drawing, learning, svg
 from jaxnas.report.curves import pareto, records, rolling_mean, shares
-from jaxnas.report.runs import Run, column, with_twins
+from jaxnas.report.runs import Run, best_trial, column, with_twins
 from jaxnas.report.sources import Source, parts_of, write_of
 
 LINE_POINTS = 600  # of a line at most: more than can be seen
@@ -113,10 +113,9 @@ def _measured(run: Run, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _best(run: Run, source: Source | None) -> str | None:
     """The network of the highest reward."""
-    reward = np.where(run.trials["status"] == "ok", column(run, "reward"), np.nan)
-    if not np.isfinite(reward).any():
+    trial, reward = best_trial(run), column(run, "reward")
+    if trial is None:
         return None
-    trial = int(np.nanargmax(reward))
     measured = [f"trial {trial}", f"reward {reward[trial]:.4f}"]
     measured += [
         f"{name} {column(run, name)[trial]:,.6g}" for name in ("accuracy", "params") if name in run.measures

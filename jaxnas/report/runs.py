@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnas.errors import InputError
+from jaxnas.runs import ledger
 
 FILES = ("config.toml", "trials.csv")  # what makes a folder a run
 HEADER = ("trial", "round", "architecture", "reward", "status", "reason")  # less choices and measures
@@ -72,6 +73,13 @@ def column(run: Run, name: str) -> np.ndarray:  # → float64 [N]
     """A measure or the reward, NaN where it is not finite; all NaN if the run has none of that name."""
     values = run.trials.get(name, np.full(len(run.trials["reward"]), np.nan))
     return np.where(np.isfinite(values), values, np.nan)
+
+
+def best_trial(run: Run) -> int | None:
+    """The trial of the highest reward that may be the best one; None if none has succeeded."""
+    reward = column(run, "reward")
+    values = ledger.eligible(reward, run.trials["status"] == "ok", column(run, "constant"))
+    return int(np.argmax(values)) if np.isfinite(values).any() else None
 
 
 def depth(run: Run) -> np.ndarray:  # → float64 [N]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxnas.report.runs import Run, column, with_twins
+from jaxnas.report.runs import Run, best_trial, column, with_twins
 
 
 class Row(NamedTuple):
@@ -63,7 +63,7 @@ def show(rows: Sequence[Row], console: Console | None = None) -> None:
 
 def _row(run: Run) -> Row:
     reward, accuracy = column(run, "reward"), column(run, "accuracy")
-    best = int(np.nanargmax(reward)) if np.isfinite(reward).any() else None
+    best = best_trial(run)
     return Row(
         run=run.name,
         controller=run.controller,

@@ -4,17 +4,57 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxnas import loop
-from jaxnas.runs import checkpoint
+from jaxnas.runs import checkpoint, ledger
 from jaxnas.runs.files import write_folder
-from jaxnas.types import PyTree
+from jaxnas.types import OK, PyTree, Space
 
 # (folder, what best/architecture.json says, weights, outputs on the validation split) → the files of best/
 Keep = Callable[[Path, dict[str, Any], PyTree, np.ndarray | None], dict[str, bytes]]
+
+
+class Best(NamedTuple):
+    """The best trial so far."""
+
+    trial: int
+    reward: float
+    architecture: str  # its notation
+    constant: bool  # it answers one class alone, and so does every other that succeeded
+
+
+def of_rows(rows: list[dict[str, str]]) -> Best | None:
+    """The best trial of rows of trials.csv; None if none has succeeded."""
+    ranked = ledger.ranked(rows)
+    if not ranked:
+        return None
+    best, reward = ranked[0], float(np.float32(ranked[0]["reward"]))
+    return Best(int(best["trial"]), reward, best["architecture"], best.get("constant") == "1")
+
+
+def of_records(
+    records: list[loop.Record], space: Space, batch_size: int, earlier: Best | None
+) -> Best | None:
+    """The best trial after some rounds: one of theirs if it is better than the `earlier` one."""
+    reward = np.concatenate([record.reward for record in records])
+    status = np.concatenate([record.measures["status"] for record in records])
+    none = np.zeros(1, np.float32)
+    constant = np.concatenate(
+        [np.broadcast_to(record.measures.get("constant", none), record.reward.shape) for record in records]
+    )
+    values = ledger.eligible(reward, status == OK, constant)
+    i = int(np.argmax(values))
+    is_constant = bool(constant[i] == 1)
+    rank = not is_constant, float(values[i])
+    if not np.isfinite(values[i]) or (earlier and rank <= (not earlier.constant, earlier.reward)):
+        return earlier
+    round, lane = divmod(i, batch_size)
+    architecture = space.describe(np.asarray(records[round].arch[lane]))
+    first = int(records[0].round) * batch_size
+    return Best(first + i, float(values[i]), architecture, is_constant)
 
 
 def write(

@@ -51,11 +51,9 @@ class Result(NamedTuple):
 
 
 def candidates(rows: list[dict[str, str]], space: Space, top: int) -> list[Candidate]:
-    """The `top` distinct architectures of the highest reward, the first trial of each."""
-    scored = [row for row in rows if row["status"] == "ok" and row["reward"]]
-    scored.sort(key=lambda row: -float(row["reward"]))  # stable: of equals the first trial
+    """The `top` distinct architectures that may be the best, by reward; of each its first trial."""
     best: dict[str, dict[str, str]] = {}
-    for row in scored:
+    for row in ledger.ranked(rows):
         if len(best) < top:
             best.setdefault(row["architecture"], row)
     return [

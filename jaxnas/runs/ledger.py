@@ -62,6 +62,24 @@ def read(path: Path) -> list[dict[str, str]]:
     return list(itertools.takewhile(lambda row: None not in row and None not in row.values(), rows))
 
 
+def eligible(reward: Any, succeeded: Any, constant: Any) -> np.ndarray:  # [..., N] each → float [..., N]
+    """The rewards of those of N trials that may be the best one, −inf for the others.
+
+    A child that answers one class alone, whatever the input (`constant` 1), may be the best where all do.
+    """
+    reward = np.where(np.asarray(succeeded, bool) & np.isfinite(reward), reward, -np.inf)
+    answers = np.where(np.asarray(constant) == 1, -np.inf, reward)
+    return np.where(np.isfinite(answers).any(axis=-1, keepdims=True), answers, reward)
+
+
+def ranked(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows of trials that may be the best one, the highest reward first; of equals the earlier trial."""
+    columns = {name: [float(row.get(name) or "nan") for row in rows] for name in ("reward", "constant")}
+    values = eligible(columns["reward"], [row["status"] == "ok" for row in rows], columns["constant"])
+    order = np.argsort(-values, kind="stable")
+    return [rows[i] for i in order if np.isfinite(values[i])]
+
+
 def without_success(rows: list[dict[str, str]], folder: Path) -> str:
     """The message about a run none of whose trials, the `rows`, has succeeded."""
     if not rows:

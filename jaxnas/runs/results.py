@@ -22,10 +22,10 @@ Arrays = dict[str, np.ndarray]
 
 
 def best_trial(arrays: Arrays) -> np.ndarray:  # → int64 [S], −1 where every trial failed
-    """Each search's trial of the highest reward, the first of equals; a rejected child is none."""
-    reward = np.where(arrays["status"] == OK, arrays["reward"], np.nan)
-    best = np.argmax(np.where(np.isnan(reward), -np.inf, reward), axis=1)
-    return np.where(np.isfinite(reward).any(axis=1), best, -1)
+    """Each search's trial of the highest reward that is `ledger.eligible`, the first of equals."""
+    reward = arrays["reward"]
+    values = ledger.eligible(reward, arrays["status"] == OK, arrays.get("constant", np.zeros_like(reward)))
+    return np.where(np.isfinite(values).any(axis=1), np.argmax(values, axis=1), -1)
 
 
 def write_summary(path: Path, space: Space, arrays: Arrays) -> None:

@@ -20,7 +20,6 @@ import numpy as np
 from jaxnas import evaluators, loop, masks
 from jaxnas.runs import best, checkpoint, ledger, restore
 from jaxnas.runs.process import Signals
-from jaxnas.types import OK
 
 
 class Stop(NamedTuple):
@@ -108,6 +107,7 @@ def execute(
             snapshots={r: snapshot for r, snapshot in snapshots.items() if r < round},
             stop=stop,
             top=_top(stop, rows[: round * batch_size]),
+            best_so_far=best.of_rows(rows[: round * batch_size]),
             began=began - about.get("seconds", 0.0),
         )
         try:
@@ -116,7 +116,7 @@ def execute(
                 record = running.advance(_stride(search, stop, running.round, full))
                 if running.saver.is_due(time.perf_counter() - began):
                     running.save()
-                watch(_progress(search, running.state, record))
+                watch(running.progress(record))
                 signals.check()
                 why = running.reached()
             if not why and rest:
@@ -147,17 +147,19 @@ class _Running:
         snapshots: dict[int, Any],
         stop: Stop,
         top: float,
+        best_so_far: best.Best | None,
         began: float,
     ):
         self.folder, self.search, self.keep, self.signals, self.saver = folder, search, keep, signals, saver
         self.round, self.state, self.snapshots = round, state, snapshots
-        self.stop, self.top, self.began = stop, top, began
+        self.stop, self.top, self.best_so_far, self.began = stop, top, best_so_far, began
         self.policy = jax.jit(search.controller.policy)
 
     def reached(self) -> str:
         """Why the search ends here, or an empty text."""
         trials = self.round * self.search.controller.batch_size
-        return _reached(self.stop, self.state, trials, self.top, time.perf_counter() - self.began)
+        best_trial = -1 if self.best_so_far is None else self.best_so_far.trial
+        return _reached(self.stop, trials, best_trial, self.top, time.perf_counter() - self.began)
 
     def save(self) -> None:
         """Save the finished rounds; the policy first, for a checkpoint never counts a round that it lacks."""
@@ -181,9 +183,7 @@ class _Running:
         self._append("rounds", [ledger.round_row(record, batch_size) for record in record_of_round])
         seconds = time.perf_counter() - started
         self._append("timings", [_timing(self.search, self.round, rounds, seconds)])
-        if after.best_trial != self.state.best_trial:
-            row, lane = divmod(int(after.best_trial) - self.round * batch_size, batch_size)
-            best.write(self.folder, self.search, after, record_of_round[row], lane, self.keep)
+        self._keep_best(after, record_of_round)
         # From here on the rounds count. Whatever comes before this line, they are done again.
         self.state, self.round = after, self.round + rounds
         if self.stop.measure in records.measures:
@@ -196,11 +196,27 @@ class _Running:
         with self.signals.raised():
             record = jax.device_get(self.search.preview(self.state, trials))
         _check_legal(self.search, record)
-        if record.best_reward > self.state.best_reward:
-            eligible = np.where(record.measures["status"] == OK, record.reward, np.nan)
-            best.write(self.folder, self.search, self.state, record, int(np.nanargmax(eligible)), self.keep)
+        self._keep_best(self.state, [record])
         self._append_costs([record])
         self._append_trials([record])  # last, for these rows are what says that the run is complete
+
+    def _keep_best(self, state: loop.SearchState, records: list[loop.Record]) -> None:
+        """Write best/ if these rounds have a better child; `state` is the one after them."""
+        batch_size = self.search.controller.batch_size
+        now = best.of_records(records, self.search.space, batch_size, self.best_so_far)
+        if now is not None and now != self.best_so_far:
+            round, lane = divmod(now.trial, batch_size)
+            record = records[round - int(records[0].round)]
+            best.write(self.folder, self.search, state, record, lane, self.keep)
+            self.best_so_far = now
+
+    def progress(self, record: loop.Record) -> Progress:
+        """Where the run stands after its last round's record."""
+        best_so_far = self.best_so_far or best.Best(-1, -np.inf, "", False)
+        reward = record.reward[np.isfinite(record.reward)]
+        mean = float(reward.mean()) if len(reward) else float("nan")
+        trials = self.round * self.search.controller.batch_size
+        return Progress(trials, self.round, mean, best_so_far.reward, best_so_far.architecture)
 
     def _append_costs(self, records: list[loop.Record]) -> None:
         batch_size, measures = self.search.controller.batch_size, self.search.evaluator.costs
@@ -233,11 +249,11 @@ def _check_legal(search: loop.Search, records: loop.Record) -> None:
         masks.check(search.space, records.arch[~records.legal])
 
 
-def _reached(stop: Stop, state: loop.SearchState, trials: int, top: float, seconds: float) -> str:
+def _reached(stop: Stop, trials: int, best_trial: int, top: float, seconds: float) -> str:
     """Why a search ends here, or an empty text."""
     if stop.accuracy is not None and top >= _signed(stop, stop.accuracy):
         return f"a trial reached {stop.measure.replace('_', ' ')} {abs(top):.4f}"
-    if stop.stalled_trials is not None and trials - int(state.best_trial) > stop.stalled_trials:
+    if stop.stalled_trials is not None and trials - best_trial > stop.stalled_trials:
         return f"no better trial in the last {stop.stalled_trials}"
     if stop.hours is not None and seconds >= stop.hours * 3600:
         return f"{stop.hours:g} hours are over"
@@ -256,14 +272,6 @@ def _stride(search: loop.Search, stop: Stop, round: int, full: int) -> int:
     return next((r for r in range(round + 1, end) if ledger.is_policy_round(r)), end) - round
 
 
-def _progress(search: loop.Search, state: loop.SearchState, record: loop.Record) -> Progress:
-    architecture = search.space.describe(np.asarray(state.best_arch)) if int(state.best_trial) >= 0 else ""
-    reward = record.reward[np.isfinite(record.reward)]
-    mean = float(reward.mean()) if len(reward) else float("nan")
-    trials = int(state.round) * search.controller.batch_size
-    return Progress(trials, int(state.round), mean, float(state.best_reward), architecture)
-
-
 def _timing(search: loop.Search, round: int, rounds: int, seconds: float) -> dict[str, Any]:
     """A row of timings.csv: the rounds, and whatever the evaluator has counted since the search began."""
     counted = {
@@ -274,5 +282,4 @@ def _timing(search: loop.Search, round: int, rounds: int, seconds: float) -> dic
 
 
 def _summary(why: str, rows: list[dict[str, str]]) -> Summary:
-    scored = [row for row in rows if row["reward"] and row["status"] == "ok"]
-    return Summary(why, len(rows), max(scored, key=lambda row: float(row["reward"]), default={}))
+    return Summary(why, len(rows), next(iter(ledger.ranked(rows)), {}))

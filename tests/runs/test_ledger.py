@@ -183,3 +183,15 @@ def test_rows_keep_to_the_header_of_a_file(tmp_path):
     assert path.read_text() == "round,seconds,programs\n0,1.5,3\n1,2.5,\n"
     assert [row["seconds"] for row in ledger.read(path)] == ["1.5", "2.5"]
     assert ledger.count(path, "round") == 2
+
+
+def test_which_trials_may_be_the_best():
+    def row(trial, reward, constant="", status="ok"):
+        return {"trial": str(trial), "reward": reward, "constant": constant, "status": status}
+
+    rows = [row(0, "0.8", "1"), row(1, "0.5", "0"), row(2, "0.9", "0", "rejected"), row(3, ""), row(4, "0.6")]
+    assert [r["trial"] for r in ledger.ranked(rows)] == ["4", "1"]
+    assert [r["trial"] for r in ledger.ranked([rows[0], rows[2], row(5, "0.9", "1")])] == ["5", "0"]
+    assert ledger.ranked([rows[2], rows[3]]) == ledger.ranked([]) == []
+    values = ledger.eligible([[0.3, 0.2], [0.3, 0.2]], True, [[1, 0], [1, 1]])
+    np.testing.assert_array_equal(values, [[-np.inf, 0.2], [0.3, 0.2]])

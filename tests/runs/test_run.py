@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from jaxnas import config, controllers, evaluators, loop, rewards, spaces
 from jaxnas.errors import InputError
 from jaxnas.runs import best, checkpoint, ledger, process, run
+from jaxnas.types import DIVERGED, OK
 from tests.helpers import chain_space, every_prefix, gain, takes
 
 B = 4
@@ -712,6 +713,49 @@ def test_a_compiled_evaluator_keeps_its_best_child(tmp_path, monkeypatch):
     key = loop.key_of_trial(search.init(jax.random.key(10)), about["trial"])
     np.testing.assert_array_equal(weights["key"], jax.random.key_data(key))
     np.testing.assert_array_equal(weights["arch"], about["arch"])
+
+
+def test_the_best_child_is_no_constant_predictor(tmp_path):
+    space = spaces.blocks(num_blocks=2)
+    mock = evaluators.mock(space)
+
+    def evaluate(keys, state, arch):
+        """The better half of the children answers one class alone."""
+        state, measures = mock.evaluate(keys, state, arch)
+        return state, measures | {"constant": (measures["accuracy"] >= 0.55).astype("float32")}
+
+    evaluator = mock._replace(evaluate=evaluate, measures=(*mock.measures, "constant"))
+    search = loop.make(space, controllers.random(space, batch_size=4), evaluator, rewards.accuracy)
+    for budget in (6, 20):  # a round and half of one; then, resumed, it knows the best one of before
+        summary = execute(tmp_path, search, budget)
+        rows = ledger.read(tmp_path / "trials.csv")
+        expected = max((r for r in rows if r["constant"] == "0"), key=lambda row: float(row["reward"]))
+        assert float(expected["reward"]) < max(float(row["reward"]) for row in rows)
+        about = json.loads((tmp_path / "best" / "architecture.json").read_text())
+        assert (summary.best["trial"], str(about["trial"])) == (expected["trial"],) * 2
+
+
+def test_the_best_of_rounds_by_hand():
+    space = spaces.blocks(num_blocks=2)
+
+    def of(reward, constant, first=3, earlier=None, status=OK):
+        rows = {"status": np.full(2, status), "constant": np.array(constant, np.float32)}
+        arch = np.zeros((2, space.num_steps), np.int32)
+        record = loop.Record(np.int32(first), arch, rows, None, np.array(reward, np.float32), None, {}, {})
+        found = best.of_records([record], space, 2, earlier)
+        return found and (found.trial, found.reward, found.constant)
+
+    earlier = best.Best(1, 0.5, "", constant=False)
+    assert of([0.25, 0.75], [0, 0]) == (7, 0.75, False)
+    assert of([0.25, 0.75], [0, 1]) == (6, 0.25, False)
+    assert of([0.25, 0.75], [1, 1]) == (7, 0.75, True)
+    assert (
+        of([0.25, 0.75], [1, 1], earlier=earlier)
+        == of([0.5, 0.5], [0, 0], earlier=earlier)
+        == (1, 0.5, False)
+    )
+    assert of([0.25, 0.25], [0, 0], earlier=earlier._replace(constant=True)) == (6, 0.25, False)
+    assert of([0.25, np.nan], [0, 0], status=DIVERGED) is None
 
 
 def test_every_trial_failed(tmp_path):
