@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jaxnas.report import cells, svg
-from jaxnas.spaces.layers import Conv, Dense, Dropout, GlobalPool, Pool, Softmax, token
+from jaxnas.spaces.layers import Conv, Dense, Dropout, GlobalPool, Pool, Softmax, Stage, Stem, token
 
 KINDS = {  # a type of layer → what it is, and its colour
     Conv: ("convolution", "#0072b2"),
@@ -13,10 +13,13 @@ KINDS = {  # a type of layer → what it is, and its colour
     Dropout: ("dropout", "#8b949e"),
     GlobalPool: ("mean of all pixels", "#d55e00"),
     Softmax: ("softmax", "#b27a00"),
+    Stem: ("convolution", "#0072b2"),
+    Stage: ("pooling, blocks", "#7a4fbf"),
 }
 OTHER = ("layer", "#b8588f")
 INPUT = "#59636e"
 WIDTH, HEIGHT, GAP = 104.0, 44.0, 24.0  # of a box, and between boxes
+CHARACTER = 7.0  # width of one in a box
 TALL = 300.0  # width of a box where all boxes are in one column
 LEFT, TOP = 16.0, 68.0
 HUES = {"node": INPUT, "convolution": "#0072b2", "pooling": "#d55e00", "identity": "#8b949e"}  # in a cell
@@ -60,8 +63,9 @@ def draw(
         return _cells(graphs, title, subtitle)
     drawn = boxes(parts, architecture, write)
     has_skips = any(box.skip for box in drawn)
-    width = TALL if has_skips or not parts else WIDTH
-    columns = 1 if has_skips or not parts else int((svg.WIDTH - 2 * LEFT + GAP) // (WIDTH + GAP))
+    needed = CHARACTER * max(len(box.words) for box in drawn) + 12
+    width = TALL if has_skips or not parts else min(TALL, max(WIDTH, needed))
+    columns = 1 if has_skips or not parts else int((svg.WIDTH - 2 * LEFT + GAP) // (width + GAP))
     start = (svg.WIDTH - width) / 2 if columns == 1 else LEFT
     body, top = [], TOP
     for i, box in enumerate(drawn):

@@ -15,6 +15,8 @@ from jaxnas.spaces.layers import (
     Pool,
     Setting,
     Softmax,
+    Stage,
+    Stem,
     notation,
     read,
     token,
@@ -81,6 +83,18 @@ KNOWN = {  # space, notation, its parts
         (
             Cell("normal", ("h", "h-1"), (Block((0, 1), ("sep3", "avg3"), "add"),), "unused"),
             Cell("reduction", ("h", "h-1"), (Block((0, 0), ("max3", "identity"), "cat"),), "unused"),
+        ),
+    ),
+    "stages": (
+        spaces.stages((8, 8, 3), light=True),
+        "stem(12) - inverted3(24,5)x2+se - conv(16,3) - GAP() - SM() - light=yes",
+        (
+            Stem(12),
+            Stage("inverted3", 24, 5, 2, True),
+            Stage("conv", 16, 3),
+            GlobalPool(),
+            Softmax(),
+            Setting("light", "yes"),
         ),
     ),
 }
