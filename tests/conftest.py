@@ -34,10 +34,12 @@ COMPILED_QUICKLY = (
     *("controllers", "data", "export", "log", "networks", "report", "spaces", "testing"),
     *(f"evaluators/test_{name}.py" for name in ("constraints", "contract", "mock", "table", "trained")),
     *(f"commands/test_{name}.py" for name in ("cli", "compare", "init", "report", "retrain", "sample")),
-    *("commands/test_tabulate.py", "runs/test_checkpoint.py", "runs/test_kept.py"),
+    *("commands/test_tabulate.py", "runs/test_checkpoint.py", "runs/test_kept.py", "runs/test_run.py"),
     *(f"test_{name}.py" for name in ("docs", "gym", "masks", "memory", "planning", "policies", "rewards")),
     *(
+        "runs/test_seeds.py",
         "test_api.py",
+        "test_loop.py",
         "test_own_parts.py",
         "test_rl.py",
         "test_scripts.py",

@@ -71,9 +71,9 @@ def make(evaluator, policy="free_logits", batch_size=B, **options):
 @pytest.fixture(
     scope="module",
     params=[
-        ("mock", "free_logits"),
-        ("mock", "lstm"),
-        ("table", "lstm"),
+        pytest.param(("mock", "free_logits"), marks=pytest.mark.optimized),
+        pytest.param(("table", "lstm"), marks=pytest.mark.optimized),
+        pytest.param(("mock", "lstm"), marks=pytest.mark.slow),
         pytest.param(("table", "free_logits"), marks=pytest.mark.slow),
     ],
     ids="-".join,
@@ -397,7 +397,16 @@ def trace(name):
     }
 
 
-@pytest.mark.parametrize("name", GOLDEN_SEARCHES)
+OPTIMIZED = ("q_learning", "reinforce_lstm", "evolution")  # one of each kind, with XLA as users have it
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(pytest.param(name, marks=pytest.mark.optimized) for name in OPTIMIZED),
+        *(name for name in GOLDEN_SEARCHES if name not in OPTIMIZED),
+    ],
+)
 def test_golden_traces(name):
     """Whole searches are as they were when stored; `python -m tests.test_loop` stores them anew."""
     golden, found = json.loads((GOLDEN / f"{name}.json").read_text()), trace(name)
@@ -441,7 +450,6 @@ def test_the_nasnet_controller_learns_its_mock_reward():
     assert on.mean() - off.mean() > 3 * np.sqrt((on.var() + off.var()) / 64)
 
 
-@pytest.mark.unoptimized
 def test_reinforce_beats_random():
     """Last 50 of 240 trials over 8 seeds: the 95 % interval of the mean difference is above 0."""
     space = blocks(num_blocks=2, forbid=FORBID)

@@ -56,9 +56,16 @@ def again(searched, tmp_path, final=False, top=2, epochs=None, watch=lambda _: N
     return finalists.train(tmp_path, settings, dataset, rows, top, final=final, watch=watch)
 
 
-def test_what_is_trained(searched, tmp_path):
+@pytest.fixture(scope="module")
+def retrained(searched, tmp_path_factory):
+    """(the folder of a retraining, its rows, what it said was done)"""
+    done = []
+    return *again(searched, tmp_path_factory.mktemp("retrained"), watch=done.append), done
+
+
+def test_what_is_trained(searched, retrained):
     _, settings, dataset, trials = searched
-    folder, rows = again(searched, tmp_path)
+    folder, rows, _ = retrained
     chosen = sorted(trials, key=lambda row: -float(row["reward"]))
     assert {row["architecture"] for row in rows[:-1]} == {row["architecture"] for row in chosen[:2]}
     assert [row["name"] for row in rows][-1] == "baseline"
@@ -100,9 +107,8 @@ def test_what_is_trained(searched, tmp_path):
     np.testing.assert_array_equal(table.sum(axis=1), np.bincount(labels))
 
 
-def test_what_is_done_is_not_trained_again(searched, tmp_path):
-    done = []
-    _, whole = again(searched, tmp_path / "a", watch=done.append)
+def test_what_is_done_is_not_trained_again(searched, retrained, tmp_path):
+    _, whole, done = retrained
     assert done[-1] == 3
 
     class Killed(Exception):

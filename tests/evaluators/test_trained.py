@@ -110,6 +110,95 @@ def test_alone_in_a_second_round(together):
     assert after["children"] == before["children"] + 2
 
 
+@pytest.mark.optimized
+def test_streaming_changes_nothing(together, monkeypatch):
+    monkeypatch.setattr(programs, "device_bytes", lambda: 6000)  # 3,000 for 3,840 bytes of images
+    kinds = []
+    get = programs.Programs.get
+
+    def spy(self, place, name, *given):
+        kinds.append(name[0])
+        return get(self, place, name, *given)
+
+    monkeypatch.setattr(programs.Programs, "get", spy)
+    monkeypatch.setattr(programs.Programs, "available_bytes", lambda self: 2**30)
+    measures, weights = results(make(), [0, 2])  # of one structure
+    assert set(kinds) == {"begin", "advance", "close", "finish"}
+    assert kinds.count("advance") == 2 * 2 * 4
+    assert_identical(measures, {name: values[[0, 2]] for name, values in together[1].items()})
+    assert_identical(weights, [together[2][0], together[2][2]])
+
+
+def limited(monkeypatch, most, message="RESOURCE_EXHAUSTED: out of memory"):
+    """Programs of more than `most` children fail as a device does; returns the sizes tried."""
+    get, sizes = programs.Programs.get, []
+
+    def short_of_memory(self, place, name, function, each, shared):
+        program = get(self, place, name, function, each, shared)
+
+        def call(each, shared):
+            sizes.append(len(jax.tree.leaves(each)[0]))
+            if sizes[-1] > most:
+                raise jax.errors.JaxRuntimeError(message)
+            return program.call(each, shared)
+
+        return program._replace(call=call)
+
+    monkeypatch.setattr(programs.Programs, "get", short_of_memory)
+    return sizes
+
+
+@pytest.mark.optimized
+def test_a_group_too_large_is_halved(together, monkeypatch):
+    sizes = limited(monkeypatch, 1)
+    assert_identical(results(make(group_size=3, workers=1)), together[1:])
+    assert sorted(sizes) == [1, 1, 1, 1, 1, 2, 2, 3]
+
+
+@pytest.mark.optimized
+def test_programs_leave_room_for_other_memory_mappings(monkeypatch):
+    """Past vm.max_map_count XLA loses compiled code and the process dies: one of 110 deep networks did."""
+    space = blocks(filters=(1, 2, 3, 4), kernel=(3,), dropout=(0.1,))
+    evaluator = make(networks.blocks(space, (8, 8, 1), 3), epochs=1, workers=1, xla_level=0)
+    arch = np.array([[i, 0, 0] for i in range(4)], np.int32)
+    evaluator.evaluate(KEYS[:1], STATE, arch[:1])
+    room = machine.mappings() + 250  # for about one program more
+    monkeypatch.setattr(machine, "most_mappings", lambda: 2 * room)
+    evaluator.evaluate(KEYS[:4], STATE, arch)
+    assert evaluator.stats()["programs"] >= 4
+    assert 0 < machine.mappings() <= room
+
+
+@pytest.mark.optimized
+def test_repeats():
+    """The mean of trainings from other keys, their spread, and the weights of the best of them."""
+    found, kept = results(make(repeats=3))
+    again = [results(make(), [0])]
+    for repeat in (1, 2):
+        evaluator = make()
+        key = jax.random.fold_in(KEYS[0], repeat)
+        _, measures = evaluator.evaluate(key[None], STATE, ARCH[:1])
+        steady = {n: x for n, x in measures.items() if n not in COSTS}
+        again.append((steady, [params_of(evaluator, key, ARCH[0])]))
+    for name in ("accuracy", "loss", "auc"):
+        values = [float(measures[name][0]) for measures, _ in again]
+        assert float(found[name][0]) == pytest.approx(np.mean(values), rel=1e-5)
+    accuracies = [float(measures["accuracy"][0]) for measures, _ in again]
+    assert float(found["accuracy_std"][0]) == pytest.approx(np.std(accuracies, ddof=1), abs=1e-6)
+    best = min(again, key=lambda each: each[0]["loss"][0])
+    assert_identical(kept[0], best[1][0])
+
+
+@pytest.mark.optimized
+def test_the_test_split_is_never_read(together):
+    class Poison:
+        def __getattr__(self, name):
+            raise AssertionError(f"the test split was read: {name}")
+
+    evaluator = make(dataset=DATA._replace(test=Poison()))
+    assert_identical(results(evaluator, [0])[1][0], together[2][0])
+
+
 def test_programs_are_counted_and_kept():
     evaluator = make(group_size=2, workers=1)
     results(evaluator)
@@ -145,50 +234,6 @@ def test_vmap_agrees_to_rounding(together):
         np.testing.assert_allclose(measures[name], expected[0][name], rtol=1e-4)
 
 
-@pytest.mark.optimized
-def test_streaming_changes_nothing(together, monkeypatch):
-    monkeypatch.setattr(programs, "device_bytes", lambda: 6000)  # 3,000 for 3,840 bytes of images
-    kinds = []
-    get = programs.Programs.get
-
-    def spy(self, place, name, *given):
-        kinds.append(name[0])
-        return get(self, place, name, *given)
-
-    monkeypatch.setattr(programs.Programs, "get", spy)
-    monkeypatch.setattr(programs.Programs, "available_bytes", lambda self: 2**30)
-    streamed = results(make())
-    assert set(kinds) == {"begin", "advance", "close", "finish"}
-    assert kinds.count("advance") == 5 * 2 * 4
-    assert_identical(streamed, together[1:])
-
-
-def limited(monkeypatch, most, message="RESOURCE_EXHAUSTED: out of memory"):
-    """Programs of more than `most` children fail as a device does; returns the sizes tried."""
-    get, sizes = programs.Programs.get, []
-
-    def short_of_memory(self, place, name, function, each, shared):
-        program = get(self, place, name, function, each, shared)
-
-        def call(each, shared):
-            sizes.append(len(jax.tree.leaves(each)[0]))
-            if sizes[-1] > most:
-                raise jax.errors.JaxRuntimeError(message)
-            return program.call(each, shared)
-
-        return program._replace(call=call)
-
-    monkeypatch.setattr(programs.Programs, "get", short_of_memory)
-    return sizes
-
-
-@pytest.mark.optimized
-def test_a_group_too_large_is_halved(together, monkeypatch):
-    sizes = limited(monkeypatch, 1)
-    assert_identical(results(make(group_size=3, workers=1)), together[1:])
-    assert sorted(sizes) == [1, 1, 1, 1, 1, 2, 2, 3]
-
-
 def test_a_child_too_large_fails_alone(monkeypatch):
     limited(monkeypatch, 0)
     measures, weights = results(make(group_size=3))
@@ -197,7 +242,6 @@ def test_a_child_too_large_fails_alone(monkeypatch):
     assert weights == [None] * 5
 
 
-@pytest.mark.optimized
 def test_the_memory_bounds_a_group_before_it_runs(monkeypatch):
     """By the compiler's analysis: a group that needs more is halved, a child that does is not run."""
     group = KEYS, STATE, ARCH[[0, 2, 4, 0, 2]]
@@ -251,26 +295,6 @@ def test_children_that_differ_in_width_share_a_padded_program(together):
     assert costly.stats()["programs"] == 2 * jax.local_device_count()
 
 
-@pytest.mark.optimized
-def test_repeats():
-    """The mean of trainings from other keys, their spread, and the weights of the best of them."""
-    found, kept = results(make(repeats=3))
-    again = [results(make(), [0])]
-    for repeat in (1, 2):
-        evaluator = make()
-        key = jax.random.fold_in(KEYS[0], repeat)
-        _, measures = evaluator.evaluate(key[None], STATE, ARCH[:1])
-        steady = {n: x for n, x in measures.items() if n not in COSTS}
-        again.append((steady, [params_of(evaluator, key, ARCH[0])]))
-    for name in ("accuracy", "loss", "auc"):
-        values = [float(measures[name][0]) for measures, _ in again]
-        assert float(found[name][0]) == pytest.approx(np.mean(values), rel=1e-5)
-    accuracies = [float(measures["accuracy"][0]) for measures, _ in again]
-    assert float(found["accuracy_std"][0]) == pytest.approx(np.std(accuracies, ddof=1), abs=1e-6)
-    best = min(again, key=lambda each: each[0]["loss"][0])
-    assert_identical(kept[0], best[1][0])
-
-
 def test_early_stopping_saves_steps(together):
     """Children that stop after 2 of 10 epochs take the steps of two: every step calls back."""
     steps = []
@@ -291,14 +315,14 @@ def test_early_stopping_saves_steps(together):
 
 
 def test_memory_does_not_grow_with_the_trials():
-    """Hundreds of small children of many structures leave no arrays, mappings or objects behind.
+    """Many small children of several structures leave no arrays, mappings or objects behind.
 
     Counted, for how much memory a process has says little on a busy machine.
     """
-    space = blocks(filters=tuple(range(1, 9)), kernel=(1,), dropout=(0.1,))
+    space = blocks(filters=(1, 2, 3, 4), kernel=(1,), dropout=(0.1,))
     evaluator = make(networks.blocks(space, (8, 8, 1), 3), epochs=1)
     keys, kept = jax.random.split(jax.random.key(5), 40), []
-    arch = np.array([[i % 8, 0, 0] for i in range(40)], np.int32)
+    arch = np.array([[i % 4, 0, 0] for i in range(40)], np.int32)
     for _ in range(6):
         evaluator.evaluate(keys, STATE, arch)
         gc.collect()
@@ -317,20 +341,6 @@ def test_few_programs_are_kept(monkeypatch):
     assert evaluator.stats()["programs"] == 2
     assert_identical(results(evaluator), before)
     assert evaluator.stats()["programs"] in (3, 4)
-
-
-@pytest.mark.optimized
-def test_programs_leave_room_for_other_memory_mappings(monkeypatch):
-    """Past vm.max_map_count XLA loses compiled code and the process dies: one of 110 deep networks did."""
-    space = blocks(filters=(1, 2, 3, 4), kernel=(3,), dropout=(0.1,))
-    evaluator = make(networks.blocks(space, (8, 8, 1), 3), epochs=1, workers=1, xla_level=0)
-    arch = np.array([[i, 0, 0] for i in range(4)], np.int32)
-    evaluator.evaluate(KEYS[:1], STATE, arch[:1])
-    room = machine.mappings() + 250  # for about one program more
-    monkeypatch.setattr(machine, "most_mappings", lambda: 2 * room)
-    evaluator.evaluate(KEYS[:4], STATE, arch)
-    assert evaluator.stats()["programs"] >= 4
-    assert 0 < machine.mappings() <= room
 
 
 def test_other_errors_are_not_swallowed(monkeypatch):
@@ -354,16 +364,6 @@ def test_images_too_small_for_the_network():
     assert (measures["status"] == NO_LEGAL_SHAPE).all()
     assert np.isnan(measures["accuracy"]).all()
     assert evaluator.stats()["programs"] == 0
-
-
-@pytest.mark.optimized
-def test_the_test_split_is_never_read(together):
-    class Poison:
-        def __getattr__(self, name):
-            raise AssertionError(f"the test split was read: {name}")
-
-    evaluator = make(dataset=DATA._replace(test=Poison()))
-    assert_identical(results(evaluator, [0])[1][0], together[2][0])
 
 
 def test_other_keys_and_other_roots_train_another_child(together):
@@ -560,9 +560,9 @@ def digest():
 
 
 def test_the_number_of_devices_does_not_matter():
-    """At an equal NPROC, the size of XLA's thread pool, 1, 2 and 8 devices give the same bits."""
+    """At an equal NPROC, the size of XLA's thread pool, 1 and 8 devices give the same bits."""
     found = {}
-    for devices in (1, 2, 8):
+    for devices in (1, 8):
         child = subprocess.run(
             [sys.executable, "-c", DIGEST, str(devices)],
             env={**os.environ, "NPROC": "8", "JAX_PLATFORMS": "cpu"},

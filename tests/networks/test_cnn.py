@@ -128,11 +128,10 @@ def test_what_an_architecture_decides_of_its_training():
     assert len(set(found["loss"].tolist())) == 4
     # What the trainer says by itself gives the same.
     for text, options, loss in zip(
-        texts,
-        ({"batch_size": 8, "learning_rate": 0.01}, {"batch_size": 8, "learning_rate": 0.001},
-         {"batch_size": 16, "learning_rate": 0.01},
+        texts[1:],
+        ({"batch_size": 8, "learning_rate": 0.001}, {"batch_size": 16, "learning_rate": 0.01},
          {"batch_size": 8, "learning_rate": 0.01, "optimizer": "sgd"}),
-        found["loss"],
+        found["loss"][1:],
         strict=True,
     ):  # fmt: skip
         plain = {k: v for k, v in EVERYTHING.items() if k not in ("learning_rate", "batch_size", "optimizer")}
@@ -143,7 +142,7 @@ def test_what_an_architecture_decides_of_its_training():
         assert_identical(measured["loss"][0], loss)
 
 
-@pytest.mark.parametrize("n", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [4, pytest.param(200, marks=pytest.mark.slow)])
 def test_random_walks_train(n):
     evaluator = evaluators.trained(NETWORK, DATA, epochs=1)
     archs = random_archs(SPACE, n, seed=n)

@@ -201,7 +201,7 @@ def train(name, count):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [*itertools.product(SMALL, [10]), *(pytest.param(name, 200, marks=pytest.mark.slow) for name in SMALL)],
+    [*itertools.product(SMALL, [4]), *(pytest.param(name, 200, marks=pytest.mark.slow) for name in SMALL)],
 )
 def test_random_walks_train(name, count):
     space, network, archs, measures = train(name, count)

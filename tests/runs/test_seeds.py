@@ -20,14 +20,21 @@ from jaxnas.runs import ledger, process, results, run, seeds
 from jaxnas.spaces import nasbench201
 from jaxnas.training import programs
 from jaxnas.types import OK, REJECTED
-from tests.helpers import assert_close, assert_identical, chain, chain_space, every_prefix, gain
+from tests.helpers import (
+    UNOPTIMIZED_FLAGS,
+    assert_close,
+    assert_identical,
+    chain,
+    chain_space,
+    every_prefix,
+    gain,
+)
 
 ROOT = Path(__file__).parents[2]
 B, SEED = 4, 5
 SPACE = chain()
 SHORT: dict[str, dict] = {"random": {}, "q_learning": {"replays": 4, "memory": 16, "epsilon_total": 10}}
 SHORT |= {"reinforce": {"policy": "free_logits", "learning_rate": 0.1}, "evolution": {}, "priority_queue": {}}
-QUICK = ("q_learning", "reinforce")
 CONFIG = """
 [search]
 budget = 10
@@ -83,7 +90,10 @@ def content(folder):
 
 @pytest.fixture(
     scope="module",
-    params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SHORT],
+    params=[
+        pytest.param("reinforce", marks=pytest.mark.optimized),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in SHORT if name != "reinforce"),
+    ],
 )
 def subject(request, tmp_path_factory):
     """A search, the folder of five of it, and what was done there."""
@@ -126,6 +136,27 @@ def test_host_loop_scan_and_block_are_one_search(subject, tmp_path):
     np.testing.assert_array_equal(np.asarray(records.arch).reshape(24, -1)[:22], arrays["arch"][3])
     for name, values in (("reward", records.reward), *records.measures.items()):
         np.testing.assert_array_equal(np.asarray(values).ravel()[:22], arrays[name][3])
+
+
+@pytest.mark.optimized  # the arrays of two programs, to the bit
+def test_on_the_host(tmp_path):
+    """One after the other, each a run of its own; the same arrays."""
+    search, told = RANDOM, []
+    execute(tmp_path / "compiled", search, 2)
+
+    def stop(trials):
+        told.append(trials)
+        if trials == 30:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(process.Interrupted):
+        execute(tmp_path / "host", on_host(search), 2, watch=stop)
+    assert told[-1] == 30
+    assert not (tmp_path / "host/searches.npz").exists()
+    execute(tmp_path / "host", on_host(search), 2)
+    for name in ("searches.npz", "summary.csv"):
+        assert (tmp_path / "host" / name).read_bytes() == (tmp_path / "compiled" / name).read_bytes()
+    assert (tmp_path / "host/seeds/000001/config.toml").read_text() == "whole\n"
 
 
 def test_measures_of_every_decision(tmp_path):
@@ -280,26 +311,6 @@ def test_too_little_memory(tmp_path, monkeypatch):
         execute(tmp_path / "a", RANDOM)
 
 
-def test_on_the_host(tmp_path):
-    """One after the other, each a run of its own; the same arrays."""
-    search, told = RANDOM, []
-    execute(tmp_path / "compiled", search, 2)
-
-    def stop(trials):
-        told.append(trials)
-        if trials == 30:
-            signal.raise_signal(signal.SIGTERM)
-
-    with pytest.raises(process.Interrupted):
-        execute(tmp_path / "host", on_host(search), 2, watch=stop)
-    assert told[-1] == 30
-    assert not (tmp_path / "host/searches.npz").exists()
-    execute(tmp_path / "host", on_host(search), 2)
-    for name in ("searches.npz", "summary.csv"):
-        assert (tmp_path / "host" / name).read_bytes() == (tmp_path / "compiled" / name).read_bytes()
-    assert (tmp_path / "host/seeds/000001/config.toml").read_text() == "whole\n"
-
-
 # THE COMMAND
 
 
@@ -364,7 +375,7 @@ def test_the_command(workplace, capsys, monkeypatch):
 def test_a_kill_9(workplace):
     """Searches of a second process that is killed with some blocks done, and of a third that goes on."""
     flags = ["--seeds", "400", "--search.budget", "40", "--search.chunk", "1"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": UNOPTIMIZED_FLAGS}
 
     def start(*arguments):
         return subprocess.Popen(
