@@ -1,6 +1,7 @@
 """Text on a terminal: the console, tables, numbers and durations as all commands print them."""
 
 import re
+import sys
 
 from rich import box
 from rich.console import Console
@@ -36,3 +37,8 @@ def clock(seconds: float) -> str:
         if minutes
         else f"{seconds} s"
     )
+
+
+def print_check(agrees: bool, text: str) -> None:
+    """Print what the check of an exported network found, on stderr if the network does not agree."""
+    print(f"{'' if agrees else 'jaxnas: '}{text}", file=sys.stdout if agrees else sys.stderr)

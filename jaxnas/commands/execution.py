@@ -13,8 +13,8 @@ import numpy as np
 
 import jaxnas
 from jaxnas import config, evaluators, report
-from jaxnas.commands import progress, report_page
-from jaxnas.commands.console import clock, terminal
+from jaxnas.commands import final, progress, report_page
+from jaxnas.commands.console import clock, print_check, terminal
 from jaxnas.commands.start import PlannedSearch
 from jaxnas.runs import process, results, run, seeds
 from jaxnas.types import Space
@@ -85,14 +85,14 @@ def _execute(
         display.finish(summary)
         spent[search.folder or "search"] = time.perf_counter() - display.began
     page.write()
-    if checked := searches[0].best_network.check(folder):
+    if settings.final.top and parts.dataset is not None and hasattr(settings.trainer, "epochs"):
+        began = time.perf_counter()
+        with process.Signals().raised():
+            final.train(settings, searches, folder, parts.dataset)
+        spent["final training"] = time.perf_counter() - began
+    elif checked := searches[0].best_network.check(folder):
         print_check(*checked)
     return spent
-
-
-def print_check(agrees: bool, text: str) -> None:
-    """Print what the check of an exported network found, on stderr if the network does not agree."""
-    print(f"{'' if agrees else 'jaxnas: '}{text}", file=sys.stdout if agrees else sys.stderr)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxnas import config, evaluators, export, loop
-from jaxnas.commands import best_network, execution, start
+from jaxnas.commands import best_network, console, start
 from jaxnas.errors import InputError
 from jaxnas.runs import checkpoint, ledger, process, provenance
 from jaxnas.runs.files import write_folder
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, _: list[str]) -> int:
         path, agrees, text = execute(
             options.run, start.reopen(options.run, []), options.trial, options.out, options.onnx
         )
-    execution.print_check(agrees, text)
+    console.print_check(agrees, text)
     print(f"{path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
     return 0 if agrees else 1
 
@@ -109,9 +109,15 @@ def _check_free(path: Path) -> None:
 
 
 def retrained(
-    folder: Path, settings: config.Config, dataset: Dataset, rows: list[dict[str, str]]
+    folder: Path,
+    settings: config.Config,
+    dataset: Dataset,
+    rows: list[dict[str, str]],
+    best: Path | None = None,
 ) -> tuple[bool, str] | None:
-    """best/ of a retraining in `folder`: the first network of its `rows`; None if it has no weights.
+    """The first network of `rows`, trained again in `folder`, as a folder; None if it has no weights.
+
+    It becomes `best`, or best/ in `folder`.
 
     Returns whether it agrees with what jaxnas predicts, and what a person is told.
     """
@@ -133,8 +139,9 @@ def retrained(
     tested = {name: float(row[f"test_{name}"]) for name in names if row[f"test_{name}"]}
     child = export.Child(about, params, np.asarray(predict(params, images)), tested)
     name = f"{folder.resolve().parent.name}/{folder.name}"
-    write_folder(folder / "best", export.files(best_network.origin_of(settings, dataset, name), child))
-    return export.check(folder / "best", dataset.validation.inputs, dataset.task)
+    best = best or folder / "best"
+    write_folder(best, export.files(best_network.origin_of(settings, dataset, name), child))
+    return export.check(best, dataset.validation.inputs, dataset.task)
 
 
 def _about(parts: config.Parts, row: dict[str, str], reward: str, measures: dict[str, Any]) -> dict[str, Any]:

@@ -6,17 +6,15 @@ RUN/retrained-NAME: cells that were searched on a part of the images make a deep
 
 import argparse
 import csv
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxnas import config, data
-from jaxnas.commands import execution, export, progress, start
-from jaxnas.commands.console import print_table, short, terminal
+from jaxnas.commands import export, final, progress, start
+from jaxnas.commands.console import print_check, print_table, short, terminal
 from jaxnas.errors import InputError
 from jaxnas.runs import finalists, ledger, process, provenance
 
-PATIENCE = 5  # epochs, where the search had none
 SHOWN = ("_accuracy", "_mae")  # ends of the names of the measures that are printed
 OVERRIDDEN = ("network", "data", "trainer")
 
@@ -26,9 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     parser.add_argument("--top", type=int, default=10, help="how many distinct architectures (default: 10)")
     parser.add_argument("--epochs", type=int, help="at most; by default twice the search's")
-    parser.add_argument(
-        "--final", action="store_true", help="train on the validation images too, for all of the epochs"
-    )
+    parser.add_argument("--with-validation", action="store_true", help="train on the validation images too")
     parser.add_argument("--cells", metavar="N", help="short for --network.cells: a deeper network")
     parser.add_argument("--filters", metavar="F", help="short for --network.filters: a wider network")
     parser.add_argument("--name", default="", help="of the results' folder, RUN/retrained-NAME")
@@ -46,9 +42,11 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
     provenance.read(options.run)
     with process.owned(options.run):
         settings = start.reopen(options.run, [])
-        settings = settings_of(settings, options.final, options.epochs, overrides)
+        settings = settings_of(settings, options.epochs, overrides)
         trials = ledger.read(options.run / "trials.csv")
         dataset = data.load(**vars(settings.data))
+        if dataset.test is None:
+            raise InputError("retrain: the data have no test split; set data.test_fraction above 0")
         with progress.Counter("trained", options.top + 1) as counter:
             folder, rows = finalists.train(
                 options.run,
@@ -56,23 +54,21 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
                 dataset,
                 trials,
                 options.top,
-                final=options.final,
+                joins_validation=options.with_validation,
                 name=options.name,
                 watch=counter.update,
             )
         show(folder, rows)
         if checked := export.retrained(folder, settings, dataset, rows):
-            execution.print_check(*checked)
+            print_check(*checked)
     return 0
 
 
-def settings_of(
-    settings: config.Config, final: bool, epochs: int | None, overrides: Sequence[str] = ()
-) -> config.Config:
+def settings_of(settings: config.Config, epochs: int | None, overrides: Sequence[str] = ()) -> config.Config:
     """The run's configuration with the trainer that its best architectures are trained by.
 
-    Twice the epochs, with early stopping and the best epoch's weights; `final` trains all of them instead,
-    for there is no validation split to stop by. Overrides of the sections `OVERRIDDEN` come on top.
+    Twice the epochs of its final training, or else of its trials, and all of them. Overrides of the sections
+    `OVERRIDDEN` come on top.
 
     Raises:
       InputError: the run trains no networks, the number of epochs is below 1, or a wrong override.
@@ -84,21 +80,8 @@ def settings_of(
         )
     if epochs is not None and epochs < 1:
         raise InputError(f"--epochs: got {epochs}; it takes 1 or more")
-    rules = (
-        {"patience": 0, "weights": "last"}
-        if final
-        else {"patience": settings.trainer.patience or PATIENCE, "weights": "best"}
-    )
-    trainer = dataclasses.replace(
-        settings.trainer, epochs=epochs or 2 * settings.trainer.epochs, repeats=1, best_of=0, **rules
-    )
-    settings = dataclasses.replace(
-        settings,
-        trainer=trainer,
-        search=dataclasses.replace(settings.search, duplicates="train"),
-        constraints=config.Constraints(),
-    )
-    return config.override(settings, overrides, OVERRIDDEN)
+    twice = 2 * (settings.final.epochs or settings.trainer.epochs)
+    return config.override(final.trained_to_the_end(settings, epochs or twice), overrides, OVERRIDDEN)
 
 
 def show(folder: Path, rows: list[dict[str, str]]) -> None:

@@ -19,6 +19,7 @@ from jaxnas.config.sections import (
     SECTIONS,
     Config,
     Constraints,
+    Final,
     Runtime,
     SearchSettings,
     StopSettings,
@@ -26,7 +27,7 @@ from jaxnas.config.sections import (
 )
 
 __all__ = [
-    "GIVEN", "MAY_DIFFER", "SECTIONS", "Config", "Constraints", "Parts", "Runtime", "SearchSettings",
+    "GIVEN", "MAY_DIFFER", "SECTIONS", "Config", "Constraints", "Final", "Parts", "Runtime", "SearchSettings",
     "StopSettings", "Table", "build", "build_space", "differences", "dump", "from_table",
     "is_folder_name", "keys", "load", "override", "read", "registries", "resampling", "to_table",
     "twin", "usage",

@@ -18,13 +18,13 @@ import tomli_w
 import tyro
 
 from jaxnas.config import options, parts
-from jaxnas.config.sections import RANGES, SECTIONS, Config, Constraints, Runtime, SearchSettings
+from jaxnas.config.sections import RANGES, SECTIONS, Config, Constraints, Final, Runtime, SearchSettings
 from jaxnas.errors import InputError, unknown
 
 Table = dict[str, dict[str, Any]]  # {section: {key: value}}, as TOML has it
 
 # When a run is resumed.
-MAY_DIFFER = ("search.name", "search.budget", "search.log", "search.stop.", "runtime.")
+MAY_DIFFER = ("search.name", "search.budget", "search.log", "search.stop.", "final.", "runtime.")
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -188,7 +188,12 @@ def _classes(table: Table) -> dict[str, type]:
     names = {"space": name_of("space"), "controller": name_of("controller")}
     names |= {"evaluator": name_of("evaluator", evaluators.DEFAULT), "reward": name_of("reward", "accuracy")}
     asked = parts.needs(names["evaluator"])
-    classes: dict[str, type] = {"search": SearchSettings, "constraints": Constraints, "runtime": Runtime}
+    classes: dict[str, type] = {
+        "search": SearchSettings,
+        "constraints": Constraints,
+        "final": Final,
+        "runtime": Runtime,
+    }
     if "network" in asked.sections:
         is_foreign = ":" in str(names["space"])  # then no network here has its name, but its layers may do
         names["network"] = name_of("network", "layers" if is_foreign else names["space"])

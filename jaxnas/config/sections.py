@@ -71,6 +71,24 @@ class Constraints:
 
 
 @dataclasses.dataclass(frozen=True)
+class Final:
+    """The end of a search whose evaluator trains networks: its best ones are trained to the end.
+
+    Args:
+      top: distinct architectures of the highest reward that are trained; the best of them by the validation
+        inputs becomes best/. At 0 the best child of the search is kept as it is.
+      epochs: of each; 0 takes the trainer's.
+      repeats: trainings of each, of which the one of least loss is kept.
+      full: train on all inputs that data.limit or data.fraction left out of the search.
+    """
+
+    top: int = 0
+    epochs: int = 0
+    repeats: int = 1
+    full: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
 class Runtime:
     """The machine.
 
@@ -101,6 +119,7 @@ class Config:
     data: Any
     trainer: Any
     constraints: Constraints
+    final: Final
     runtime: Runtime
 
 
@@ -124,5 +143,8 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("search.stop.hours", lambda v: v > 0, "a number above 0"),
     ("constraints.params", lambda v: v > 0, "a number above 0"),
     ("constraints.flops", lambda v: v > 0, "a number above 0"),
+    ("final.top", lambda v: v >= 0, "an integer of at least 0"),
+    ("final.epochs", lambda v: v >= 0, "an integer of at least 0"),
+    ("final.repeats", lambda v: v >= 1, "an integer of at least 1"),
     ("runtime.cpu_devices", lambda v: v >= 1, "an integer of at least 1"),
 )

@@ -43,6 +43,13 @@ def ratio(values: np.ndarray, base: np.ndarray) -> Mean:  # [S], [S′] → leav
         return _interval(np.asarray(pair[0].mean() / pair[1].mean()), drawn[0] / drawn[1], ())
 
 
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of n (Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953)."""
+    z = 1.959964
+    middle, width = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (middle - width) / (1 + z**2 / n), (middle + width) / (1 + z**2 / n)
+
+
 def _resamples(n: int, stream: int) -> Iterator[np.ndarray]:  # → float64 [AT_ONCE, n], several times
     """How often each of n values is in a resample."""
     counts = _counts(n, stream)

@@ -1,7 +1,9 @@
 """The best architectures of a run, trained for longer and measured once on the test split.
 
-    RUN/retrained/ (or RUN/final/)  config.toml  results.csv  ensemble.csv  confusion.csv
-    RUN/retrained/trial_000017/     weights.safetensors  outputs.csv (on the test inputs)
+    RUN/final/                   by the search itself, as `[final]` says
+    RUN/retrained/               by `jaxnas retrain`
+        config.toml  results.csv  ensemble.csv  confusion.csv
+        trial_000017/            weights.safetensors  outputs.csv (on the test inputs)
 
 Of images a hand-designed network is trained beside them by the same rules.
 """
@@ -69,7 +71,9 @@ def train(
     rows: list[dict[str, str]],
     top: int,
     *,
-    final: bool = False,
+    kind: str = "retrained",
+    joins_validation: bool = False,
+    baseline: bool = True,
     name: str = "",
     watch: Callable[[int], None] = lambda _: None,
 ) -> tuple[Path, list[dict[str, str]]]:
@@ -78,10 +82,12 @@ def train(
     Args:
       folder: the run's.
       settings: its configuration, with the trainer that these networks are trained by.
-      dataset: with a test split.
+      dataset: what they are trained and measured on; a test split is looked at once, when all is trained.
       rows: the run's trials.
       top: how many architectures.
-      final: the validation inputs are trained on too.
+      kind: what the folder of the results is called.
+      joins_validation: the validation inputs are trained on too.
+      baseline: of images a hand-designed network is trained beside them.
       name: tells the folders of several retrainings apart.
       watch: is told how many networks are done.
 
@@ -89,11 +95,9 @@ def train(
       The folder of the results, and the rows of its results.csv: the best first, the hand-designed one last.
 
     Raises:
-      InputError: no test split, no trial that succeeded, or a folder that was made with other settings.
+      InputError: no trial that succeeded, or a folder that was made with other settings.
     """
-    if dataset.test is None:
-        raise InputError("retrain: the data have no test split; set data.test_fraction above 0")
-    seen = with_validation(dataset) if final else dataset
+    seen = with_validation(dataset) if joins_validation else dataset
     parts = config.build(settings, dataset=seen)
     parts.evaluator.close()  # of the parts only the space and the network are used
     assert parts.network is not None
@@ -101,16 +105,16 @@ def train(
     if not searched:
         raise InputError(f"retrain: {ledger.without_success(rows, folder)}")
     groups = [(parts.network, searched)]
-    if dataset.kind == "image":
+    if baseline and dataset.kind == "image":
         text = notation((*BASELINE, Softmax()))
         groups.append((_baseline(dataset), [Candidate("baseline", -1, text, np.zeros(1, np.int32), "")]))
-    folder = _open(folder, settings, "final" if final else "retrained", name)
+    folder = _open(folder, settings, kind, name)
     done = {row["name"]: row for row in ledger.read(folder / "results.csv")}
     wanted = [candidate for _, group in groups for candidate in group]
     at_once = machine.cores() if jax.default_backend() == "cpu" else len(wanted)
     for network, group in groups:
         group = [candidate for candidate in group if candidate.name not in done]
-        with _trainer(network, seen, settings, final) as measure:
+        with _trainer(network, seen, settings, joins_validation) as measure:
             for start in range(0, len(group), at_once):
                 for result in measure(group[start : start + at_once]):
                     _save(folder, result)
@@ -120,7 +124,7 @@ def train(
                     _write_csv(folder / "results.csv", lines)
                     watch(sum(candidate.name in done for candidate in wanted))
     results = [done[candidate.name] for candidate in searched]
-    if not final:  # else in the order of the search, for nothing else was measured
+    if not joins_validation:  # else in the order of the search, for nothing else was measured
         results.sort(key=functools.partial(_rank, dataset.task))
     _compare(folder, dataset, [row["name"] for row in results if row["status"] == "ok"])
     return folder, [*results, *(done[candidate.name] for candidate in wanted[len(searched) :])]
@@ -139,22 +143,23 @@ def _open(folder: Path, settings: config.Config, kind: str, name: str) -> Path:
 
 @contextlib.contextmanager
 def _trainer(
-    network: Network, dataset: Dataset, settings: config.Config, final: bool
+    network: Network, dataset: Dataset, settings: config.Config, joins_validation: bool
 ) -> Iterator[Callable[[list[Candidate]], list[Result]]]:
     """A function that trains candidates together, for a block."""
     options = vars(settings.trainer)
     evaluator = trained(network, dataset._replace(test=None), **options)
     trainer = training.make(network, dataset, **training.options_of(options))
     test, child_of = dataset.test, evaluator.child
-    assert test is not None and child_of is not None
-    test_inputs = jnp.asarray(test.inputs)
+    assert child_of is not None
     root = jax.random.fold_in(jax.random.key(settings.search.seed), ROOT)
     state = evaluator.init(root)
 
-    def outputs_of(arch: np.ndarray, params: PyTree) -> np.ndarray:
+    def tested_outputs(arch: np.ndarray, params: PyTree) -> np.ndarray | None:
+        if test is None:
+            return None
         structure, knobs = network.plan(arch)
         predict = jax.jit(functools.partial(trainer.predict, structure))
-        return np.asarray(predict({"network": knobs, **trainer.rates}, params, test_inputs))
+        return np.asarray(predict({"network": knobs, **trainer.rates}, params, jnp.asarray(test.inputs)))
 
     def measure(group: list[Candidate]) -> list[Result]:
         keys = jnp.stack([jax.random.fold_in(root, candidate.trial + 1) for candidate in group])
@@ -164,9 +169,9 @@ def _trainer(
             of_lane = {name: value[lane] for name, value in measured.items()}
             child = child_of(keys[lane], state, candidate.arch) if of_lane["status"] == OK else None
             params = child[0] if child else None
-            outputs = outputs_of(candidate.arch, params) if child else None
-            tested = {} if outputs is None else dataset.task.measures(outputs, test.labels)
-            row = _row(candidate, dataset.task, {} if final else of_lane, tested, of_lane)
+            outputs = tested_outputs(candidate.arch, params) if child else None
+            tested = dataset.task.measures(outputs, test.labels) if test and outputs is not None else {}
+            row = _row(candidate, dataset.task, {} if joins_validation else of_lane, tested, of_lane)
             results.append(Result(candidate, row, params, outputs))
         return results
 
@@ -195,25 +200,28 @@ def _row(
 
 def _save(folder: Path, result: Result) -> None:
     """Weights and outputs of a network that succeeded."""
-    if result.outputs is None:
+    if result.params is None:
         return
     path, about = folder / result.candidate.name, {"architecture": result.candidate.architecture}
     path.mkdir(exist_ok=True)
     ledger.write_atomic(path / "weights.safetensors", checkpoint.to_safetensors(result.params, about))
-    _write_csv(path / "outputs.csv", result.outputs.tolist())
+    if result.outputs is not None:
+        _write_csv(path / "outputs.csv", result.outputs.tolist())
 
 
-def _rank(task: Task, row: dict[str, str]) -> tuple[bool, float]:
-    """What sorts rows by their first measure on the validation split, the best first and failures last."""
+def _rank(task: Task, row: dict[str, str]) -> tuple[bool, float, float]:
+    """What sorts rows by their first measure on the validation split, the best first and failures last.
+
+    Of equals the one with fewer parameters comes first.
+    """
     value = float(row[f"validation_{task.names[0]}"] or 0)
-    return row["status"] != "ok", -value if task.more_is_better else value
+    return row["status"] != "ok", -value if task.more_is_better else value, float(row["params"] or 0)
 
 
 def _compare(folder: Path, dataset: Dataset, names: list[str]) -> None:
     """ensemble.csv: the mean prediction of the first networks; confusion.csv: that of the first one alone."""
-    if not names:
+    if not names or dataset.test is None:
         return
-    assert dataset.test is not None
     task, labels = dataset.task, dataset.test.labels
     outputs = [np.loadtxt(folder / n / "outputs.csv", delimiter=",", ndmin=2) for n in names[:ENSEMBLE]]
     measured = task.measures(task.ensemble(np.stack(outputs)), labels)

@@ -74,3 +74,10 @@ def test_the_best_distinct():
     kinds = np.array([[3, 1, 2, 1, 3], [0, 1, 2, 3, 4]])
     assert statistics.top_distinct(reward, kinds, 2).tolist() == [[1, 2], [1, 4]]
     assert statistics.top_distinct(reward, kinds, 4).tolist() == [[1, 2, 4, -1], [1, 4, -1, -1]]
+
+
+def test_wilson():
+    """Of Brown, Cai & DasGupta 2001: 0.5 of 100 lies in 0.404 to 0.596; at 1 the interval is one-sided."""
+    assert statistics.wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    low, high = statistics.wilson(1.0, 20)
+    assert (low, high) == pytest.approx((0.8389, 1.0), abs=1e-4)

@@ -1,0 +1,93 @@
+"""A search ends with networks that are trained to the end, the best of which is best/."""
+
+import json
+
+import pytest
+
+from jaxnas import config
+from jaxnas.commands import final
+from jaxnas.commands.cli import main
+from jaxnas.report import statistics
+from jaxnas.runs import ledger
+from jaxnas.training.task import MULTICLASS
+from tests.helpers import dataset
+
+TEXT = """
+[search]
+name = "small"
+budget = 4
+twin = true
+[space]
+name = "blocks"
+num_blocks = 1
+filters = [4, 8]
+kernel = [3]
+dropout = [0.1]
+[controller]
+name = "random"
+batch_size = 4
+[data]
+source = "digits"
+limit = 60
+[trainer]
+epochs = 1
+learning_rate = 0.01
+[final]
+top = 2
+epochs = 3
+"""
+
+
+def row(validation, test, reward=0.5):
+    network = {"status": "ok", "architecture": "C", "params": "1200", "searched_reward": str(reward)}
+    return {**network, "validation_accuracy": str(validation), "test_accuracy": str(test)}
+
+
+def test_the_end_of_a_search(tmp_path, capsys):
+    """Of all images; best/ is the network of the highest validation accuracy, measured on the test split."""
+    (tmp_path / "small.toml").write_text(TEXT)
+    assert main(["search", str(tmp_path / "small.toml"), "--folder", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    for folder in (tmp_path / "small", tmp_path / "small" / "twin"):
+        rows = ledger.read(folder / "final" / "results.csv")
+        assert len(rows) == 2 and {r["epochs"] for r in rows} == {"3"}
+        assert float(rows[0]["validation_accuracy"]) >= float(rows[1]["validation_accuracy"])
+        metrics = json.loads((folder / "best" / "metrics.json").read_text())
+        assert metrics["trial"] == int(rows[0]["trial"])
+        assert metrics["test"]["accuracy"] == pytest.approx(float(rows[0]["test_accuracy"]))
+        assert f"{float(rows[0]['test_accuracy']):.4f} of 359 test inputs (95 % interval" in shown
+    written = (tmp_path / "small" / "final" / "results.csv").read_bytes()
+    assert main(["resume", str(tmp_path / "small")]) == 0
+    assert (tmp_path / "small" / "final" / "results.csv").read_bytes() == written
+
+
+def test_settings(tmp_path):
+    """All inputs, all epochs, no constraint; weights of the best epoch unless the rate ends near 0."""
+    (tmp_path / "small.toml").write_text(TEXT)
+    flags = ["--trainer.patience", "2", "--constraints.params", "99", "--final.repeats", "2"]
+    settings = final.settings_of(config.load(tmp_path / "small.toml", flags))
+    trainer = settings.trainer
+    assert (trainer.epochs, trainer.patience, trainer.weights, trainer.repeats) == (3, 0, "best", 2)
+    assert settings.data.limit == 0 and settings.constraints.params is None
+    flags = ["--trainer.schedule", "one_cycle", "--final.no-full", "--final.epochs", "0"]
+    settings = final.settings_of(config.load(tmp_path / "small.toml", flags))
+    assert (settings.trainer.weights, settings.trainer.epochs, settings.data.limit) == ("last", 1, 60)
+
+
+def test_summary():
+    """By hand: the optimism is the mean of both networks; a rank correlation takes three."""
+    data = dataset(n=8, n_validation=10, shape=(2, 2, 1))
+    data = data._replace(task=MULTICLASS, test=data.validation)
+    lines = final.summary([row(0.9, 0.8), row(0.8, 0.75)], data)
+    low, high = statistics.wilson(0.8, 10)
+    assert lines == [
+        "best network: C, 1,200 parameters",
+        "accuracy: 0.9000 of 10 validation, 0.8000 of 10 test inputs "
+        f"(95 % interval {low:.4f} to {high:.4f})",
+        "validation is +0.0750 above test, the mean of 2 networks",
+    ]
+    three = [row(0.9, 0.8, 0.3), row(0.8, 0.8, 0.2), row(0.7, 0.8, 0.4)]
+    assert final.summary(three, data)[2].endswith("; rank correlation of the search's reward with it -0.50")
+    untested = final.summary([row(0.9, "")], data._replace(test=None))
+    assert untested[1:] == ["accuracy: 0.9000 of 10 validation"]
+    assert final.summary([{"status": "failed"}], data) == ["no network could be trained to the end"]
