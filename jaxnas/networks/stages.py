@@ -35,6 +35,8 @@ EPSILON = 1e-5
 IN_LOOP: dict[str, Any] = {
     "variable_axes": {"params": 0, "batch_stats": 0}, "split_rngs": {"params": True}, "in_axes": nn.broadcast,
 }  # fmt: skip
+# What the space's decisions about training are: an option of the trainer, and its value if the answer is yes.
+OPTIONS = {"mirror": ("flip", 1.0), "light": ("light", 0.25)}
 Width = int | jax.Array | None  # channels that are not padding; None where nothing is padded
 
 
@@ -232,7 +234,8 @@ def stages(
         return Structure(image_shape, stem, built, num_outputs, dropout > 0), {"dropout": np.float32(dropout)}
 
     def trainer_options(arch: Any) -> dict[str, Any]:
-        return {p.name: float(p.value == "yes") for p in space.layers(arch) if isinstance(p, Setting)}
+        settings = (part for part in space.layers(arch) if isinstance(part, Setting))
+        return {OPTIONS[s.name][0]: OPTIONS[s.name][1] * (s.value == "yes") for s in settings}
 
     collected = modules.collecting(lambda structure: _Stages(structure, lowered))
     choices = sorted({*space.settings.stem, *space.settings.widths})

@@ -21,7 +21,7 @@ def planned(text, network=NETWORK):
 
 
 def test_what_the_architecture_decides_of_the_training():
-    assert NETWORK.trainer_options(SPACE.parse("stem(3) - conv(4,3)" + HEAD)) == {"mirror": 1.0, "light": 0.0}
+    assert NETWORK.trainer_options(SPACE.parse("stem(3) - conv(4,3)" + HEAD)) == {"flip": 1.0, "light": 0.0}
 
 
 def test_later_blocks_do_nothing_before_training():
