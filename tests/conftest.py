@@ -1,6 +1,7 @@
 """Strictness as taste: promotions raise, warnings are errors, two CPU devices; how tests are compiled."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -17,6 +18,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 2)
 
 from tests.helpers import UNOPTIMIZED  # noqa: E402 (it compiles something, for two devices)
+
+gc.set_threshold(50_000, 20, 100)  # seldom: looking through all of JAX's objects is a tenth of the time
 
 PROGRAMS = "JAXNAS_TESTS_PROGRAMS"  # a folder: what several tests compile is compiled once a session
 if PROGRAMS not in os.environ:

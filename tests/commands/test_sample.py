@@ -1,5 +1,7 @@
 """What a trained policy proposes, measured without teaching it anything."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -25,12 +27,20 @@ def parts_of(name):
     return config.Parts(SPACE, LEARNERS[name], evaluator, rewards.accuracy, float("nan"), None, None)
 
 
-@pytest.fixture(params=LEARNERS)
-def trained(request, tmp_path):
-    """A run of 80 trials: its folder, its parts, its search and its state."""
-    parts = parts_of(request.param)
+@pytest.fixture(scope="module", params=LEARNERS)
+def finished(request, tmp_path_factory):
+    """A run of 80 trials: its folder, its parts and its search."""
+    parts, folder = parts_of(request.param), tmp_path_factory.mktemp(request.param)
     search = loop.make(*parts[:4])
-    run.execute(tmp_path, search, seed=3, stop=run.Stop(80))
+    run.execute(folder, search, seed=3, stop=run.Stop(80))
+    return folder, parts, search
+
+
+@pytest.fixture
+def trained(finished, tmp_path):
+    """A run of 80 trials: a folder with it, its parts, its search and its state."""
+    folder, parts, search = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     return tmp_path, parts, search, restore.latest(tmp_path, search, 3)
 
 
