@@ -28,28 +28,7 @@ if PROGRAMS not in os.environ:
 jax.config.update("jax_compilation_cache_dir", os.environ[PROGRAMS])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
-# The files and folders whose programs XLA compiles without optimizing them, in a tenth of the time: they
-# compare with formulas, with other formulas or with the same program, and promise nothing about the bits,
-# memory or speed of what users get. All other files, and tests marked `optimized`, have XLA as users have it;
-# in those files there may be single tests marked `unoptimized`.
 TESTS = Path(__file__).parent
-COMPILED_QUICKLY = (
-    *("controllers", "data", "export", "log", "networks", "report", "spaces", "testing"),
-    *(f"evaluators/test_{name}.py" for name in ("constraints", "contract", "mock", "table", "trained")),
-    *(f"commands/test_{name}.py" for name in ("cli", "compare", "init", "report", "retrain", "sample")),
-    *("commands/test_tabulate.py", "runs/test_checkpoint.py", "runs/test_kept.py", "runs/test_run.py"),
-    *(f"test_{name}.py" for name in ("docs", "gym", "masks", "memory", "planning", "policies", "rewards")),
-    *(
-        "runs/test_seeds.py",
-        "test_api.py",
-        "test_loop.py",
-        "test_own_parts.py",
-        "test_rl.py",
-        "test_scripts.py",
-        "training/test_task.py",
-        "training/test_trainer.py",
-    ),
-)
 # What needs no search, no training and no browser; `pytest -m pure` takes a minute or two.
 PURE = (
     *("config", "data", "spaces", "training/test_task.py"),
@@ -74,7 +53,7 @@ def is_among(path: Path, names: tuple[str, ...]) -> int | None:
 
 
 def pytest_configure(config):
-    missing = [name for name in COMPILED_QUICKLY + PURE + LONGEST if not (TESTS / name).exists()]
+    missing = [name for name in PURE + LONGEST if not (TESTS / name).exists()]
     if missing:
         raise pytest.UsageError(f"tests/conftest.py names what is not there: {', '.join(missing)}")
     config.option.loadscopereorder = False  # or xdist begins with the files of most tests
@@ -88,6 +67,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker("pure")
 
 
+# XLA compiles the programs of tests without optimizing them, in a tenth of the time: they compare with
+# formulas, with other formulas or with the same program. Tests marked `optimized` have XLA as users have it:
+# they promise something of the bits of two programs, of memory or of speed. In a file they stand together.
 def compile_quickly(quickly: bool) -> None:
     """Leave XLA's optimizations out of all programs from now on, or have them again."""
     if quickly != compile_quickly.on:
@@ -109,8 +91,7 @@ compiler.get_compile_options = options_of_tests
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    exception = "optimized" if is_among(item.path, COMPILED_QUICKLY) is not None else "unoptimized"
-    compile_quickly((item.get_closest_marker(exception) is None) == (exception == "optimized"))
+    compile_quickly(item.get_closest_marker("optimized") is None)
 
 
 @pytest.fixture
