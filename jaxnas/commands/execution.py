@@ -16,6 +16,7 @@ from jaxnas import config, evaluators, report
 from jaxnas.commands import final, progress, report_page
 from jaxnas.commands.console import clock, print_check, terminal
 from jaxnas.commands.start import PlannedSearch
+from jaxnas.export import quality
 from jaxnas.runs import process, results, run, seeds
 from jaxnas.types import Space
 
@@ -33,6 +34,10 @@ def execute_and_print(
     report.write(runs, folder, {runs[0].path: report_page.source_of(parts)})
     if len(searches) > 1:
         report.show(report.compare(runs))
+        metrics = quality.read(folder / "best")
+        if base := metrics.get("base", {}).get("validation"):
+            said = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in base.items())
+            print(f"{quality.constant_of(metrics)}, validation: {said}")
     has_network, path = (folder / "best" / "model.stablehlo").exists(), shlex.quote(str(folder))
     contents = "its page is report.html" + ", its best network best/" * has_network
     after = f"jaxnas predict {path} IMAGE…" if has_network else f"jaxnas report {path}"

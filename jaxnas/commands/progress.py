@@ -11,6 +11,7 @@ from rich.table import Table
 
 from jaxnas import evaluators, loop
 from jaxnas.commands.console import clock, terminal
+from jaxnas.export import quality
 from jaxnas.runs import run
 
 
@@ -58,11 +59,16 @@ class Display:
         if not summary.best:
             print_("no trial succeeded: see the reasons in trials.csv")
             return
+        metrics = quality.read(self.folder / "best")
+        measure = metrics.get("measure", "accuracy")
         table = Table.grid(padding=(0, 2))
-        for name in ("architecture", "accuracy", "params", "reward", "trial"):
-            if summary.best.get(name):
-                table.add_row(f"  best {name}", summary.best[name])
+        for name in dict.fromkeys(("architecture", measure, "accuracy", "params", "reward", "trial")):
+            if value := summary.best.get(name):
+                beside = quality.beside(metrics, "validation", name)
+                table.add_row(f"  best {name.replace('_', ' ')}", value + beside)
         print_(table)
+        for remark in metrics.get("remarks", ()):
+            print_(remark)
 
     def _line(self) -> str:
         now, stats = self.now, self.stats()

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
-from jaxnas.export import source, to_onnx
+from jaxnas.export import quality, source, to_onnx
 from jaxnas.runs import checkpoint
 from jaxnas.types import Dataset, Network, PyTree
 
@@ -71,10 +71,10 @@ def files(origin: Origin, child: Child, onnx: bool = False) -> dict[str, bytes]:
     """
     dataset, (structure, knobs) = origin.dataset, origin.network.plan(np.asarray(child.about["arch"]))
     inputs, measured = dataset.train.inputs, child.about["measures"]
+    found = quality.of(dataset, measured, child.outputs, child.tested)
     if onnx:
         require_images("--onnx", dataset.kind)
     of_pixels = dataset.kind == "image" and dataset.prepare is None
-    names = dataset.task.names
     about = {
         "format": FORMAT,
         **child.about,
@@ -86,13 +86,13 @@ def files(origin: Origin, child: Child, onnx: bool = False) -> dict[str, bytes]:
         "precision": origin.precision,
         "task": dataset.task.name,
         "classes": list(dataset.classes),
+        "temperature": found["calibration"]["temperature"] if found["calibration"] else 1.0,
         "data": origin.data,
         "run": origin.run,
     }
     metrics = {
         "trial": child.about["trial"],
-        "validation": {name: measured[name] for name in names if name in measured and name != "constant"},
-        "test": child.tested,
+        **found,
         "params": measured.get("params"),
         "agreement": None,  # see `agreement`
     }
@@ -161,12 +161,7 @@ def readme(about: dict[str, Any], metrics: dict[str, Any], has_model: bool, has_
     of_images = about["kind"] == "image"
     stored = f"{about['input'].partition(',')[0]} [N, {', '.join(shape)}]"
     what = "images" if of_images else f"inputs of kind {about['kind']}"
-    rows = [(split, metrics[split]) for split in ("validation", "test") if metrics[split]]
-    measured = "\n".join(
-        f"- {split}: "
-        + ", ".join(f"{name} {value:.4f}" for name, value in measures.items() if name != "constant")
-        for split, measures in rows
-    )
+    measured = "\n".join(quality.lines(metrics))
     params = f"{metrics['params']:,.0f}" if metrics["params"] is not None else "?"
     of_model = (
         "\n- `model.py`: the network in plain Flax; `load` reads `weights.safetensors`" if has_model else ""
@@ -195,7 +190,7 @@ requirements.txt has the versions that wrote this folder; later ones of jax read
 
 - `model.stablehlo`: weights and preprocessing included, {stored} → outputs,
   for any N, on a CPU, CUDA or a TPU; `predict.py` shows how it is called{of_model}
-- `architecture.json`: decisions, notation, classes, preprocessing
+- `architecture.json`: decisions, notation, classes, preprocessing, the temperature that logits are divided by
 - `metrics.json`: what was measured; `validation.csv`: the outputs on the validation inputs, in their order
 {of_onnx}"""
 

@@ -1,10 +1,11 @@
 """Classify image files by the network in a folder: its model.stablehlo, which needs no source of the network.
 
-    python predict.py IMAGE…
+    python predict.py [--min-confidence P] IMAGE…
 
 This file needs what requirements.txt lists, and nothing else.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -70,27 +71,44 @@ class Classifier:
         return np.concatenate(parts)
 
     def probabilities(self, outputs):
-        """Outputs [N, outputs] → probabilities [N, classes]; of a regression the outputs themselves."""
+        """Outputs [N, outputs] → probabilities [N, classes]; of a regression the outputs themselves.
+
+        Logits are divided by the temperature at which probabilities are as frequent as they say.
+        """
         outputs, logits = np.asarray(outputs, np.float64), LOGITS.get(self.about["task"])
         if logits is None:
             return outputs
+        outputs = outputs / self.about.get("temperature", 1.0)
         if logits == "class":
             powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
             return powers / powers.sum(axis=1, keepdims=True)
         positive = np.exp(-np.logaddexp(0, -outputs))
         return np.concatenate([1 - positive, positive], axis=1) if logits == "yes or no" else positive
 
-    def describe(self, probabilities):
-        """Probabilities [classes] → a line such as "leaf 0.981, ground 0.019", the likeliest first."""
+    def describe(self, probabilities, least=0.0):
+        """Probabilities [classes] → a line such as "leaf 0.981, ground 0.019", the likeliest first.
+
+        Where none is `least` or more, the line begins with "none of these".
+        """
         order = range(len(probabilities))
         if self.about["task"] in LOGITS:
             order = np.argsort(-probabilities, kind="stable")[:5]
-        return ", ".join(f"{self.about['classes'][i]} {probabilities[i]:.3f}" for i in order)
+        words = ", ".join(f"{self.about['classes'][i]} {probabilities[i]:.3f}" for i in order)
+        return words if not least or max(probabilities) >= least else f"none of these: {words}"
 
 
-def main(folder, paths):
+def check_confidence(least, task):
+    """Raise a ValueError if answers of that task cannot be held back below this probability."""
+    if not 0 <= least <= 1:
+        raise ValueError(f"--min-confidence: got {least:g}; it takes a probability, 0 to 1")
+    if least and task not in LOGITS:
+        raise ValueError(f"--min-confidence: answers of task {task} are numbers and have no probability")
+
+
+def main(folder, paths, least=0.0):
     """Print a line an image; returns how many could not be read."""
     classifier, failed = Classifier(folder), 0
+    check_confidence(least, classifier.about["task"])
     for path in paths:
         try:
             image = classifier.read(path)
@@ -98,11 +116,19 @@ def main(folder, paths):
             print(error, file=sys.stderr)
             failed += 1
             continue
-        print(f"{path}: {classifier.describe(classifier.probabilities(classifier.outputs(image[None]))[0])}")
+        probabilities = classifier.probabilities(classifier.outputs(image[None]))[0]
+        print(f"{path}: {classifier.describe(probabilities, least)}")
     return failed
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit("usage: python predict.py IMAGE…")
-    sys.exit(min(main(Path(__file__).parent, sys.argv[1:]), 1))
+    parser = argparse.ArgumentParser(description="Classify image files.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument(
+        "--min-confidence", type=float, default=0.0, metavar="P", help='below P the answer is "none of these"'
+    )
+    given = parser.parse_args()
+    try:
+        sys.exit(min(main(Path(__file__).parent, given.images, given.min_confidence), 1))
+    except ValueError as error:
+        sys.exit(str(error))

@@ -32,8 +32,11 @@ function layers({ parts, image, cells }) {
 function networks(run) {
   if (!run.best.length) return null;
   const drawn = run.best.map((net, i) => {
-    const { reward, accuracy, params } = net.numbers;
-    const facts = [`reward ${number(reward)}`, accuracy !== null && `accuracy ${number(accuracy)}`];
+    const { reward, params } = net.numbers, facts = [`reward ${number(reward)}`];
+    for (const name of new Set([run.measure, "accuracy"])) {
+      const value = net.numbers[name], base = constant(run, name);
+      facts.push(typeof value === "number" && `${name.replaceAll("_", " ")} ${number(value)}${base && ` (${base})`}`);
+    }
     facts.push(params !== null && `${number(params)} parameters`);
     const cells = net.cells.map((cell) => make("div", null, make("h3", null, cell.name), graph(cell)));
     return make("div.net", null,
@@ -57,8 +60,36 @@ function networks(run) {
   return wide(card("The best networks", about.filter(Boolean).join(" "), make(grid, null, drawn)));
 }
 
+// Measures of the network in best/ beside what a constant answer reaches, and the recall of each class.
+function quality(run) {
+  const found = run.quality;
+  if (!found) return null;
+  const splits = Object.keys(found.splits), rest = found.base.validation || {};
+  const names = [...new Set(splits.flatMap((split) => Object.keys(found.splits[split])))];
+  const answer = found.of_classes ? "always the commonest class" : "the best constant answer";
+  const words = ["measure", ...splits, `${answer}, validation`];
+  const heads = words.map((text, k) => make(k ? "th" : "th.text", null, text));
+  const rows = names.map((name) => make("tr", null,
+    make("td.text", null, name.replaceAll("_", " ")),
+    splits.map((split) => make("td", null, number(found.splits[split][name]))),
+    make("td", null, name in rest ? number(rest[name]) : "")));
+  const recalls = Object.entries(found.recall).map(([name, value]) =>
+    make("tr", null, make("td.text", null, name), make("td", null, number(value))));
+  const { temperature, error, error_scaled: scaled } = found.calibration;
+  const fitted = temperature && `Calibration error ${number(error)}; ${number(scaled)} with logits divided by `
+    + `${number(temperature)}, which was fitted to the same validation inputs.`;
+  const table = (head, body) => make("div.scroll", null,
+    make("table", null, make("thead", null, make("tr", null, head)), make("tbody", null, body)));
+  return wide(card("How good the best one is", `Trial ${number(found.trial)}, as best/ has it.`,
+    table(heads, rows),
+    recalls.length ? table([make("th.text", null, "class"), make("th", null, "recall, validation")], recalls) : null,
+    fitted ? make("p", null, fitted) : null));
+}
+
 const COLUMNS = { // what is not said by a heading
   accuracy: "of validation, 0–1", auc: "area under the ROC curve, 0–1", constant: "1: predicts one class alone",
+  balanced_accuracy: "mean recall of the classes, 0–1", macro_f1: "mean F1 of the classes, 0–1",
+  calibration_error: "expected, in 15 bins of confidence, 0–1", mean_average_precision: "mean over labels, 0–1",
   flops: "floating-point operations of one image's forward pass", loss: "of validation", epochs: "that were trained",
   params: "trainable parameters", reused: "1: the result of an earlier trial of the same architecture",
 };

@@ -19,6 +19,13 @@ function duration(seconds) {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
+// What a constant answer reaches, for an accuracy to stand beside; nothing where it is not known.
+function constant(run, name) {
+  const value = run.quality?.base.validation?.[name];
+  const answer = run.quality?.of_classes ? "always the commonest class" : "the best constant answer";
+  return value === undefined ? "" : `${answer}: ${number(value)}`;
+}
+
 function tiles(run) {
   const best = run.best[0], at = best ? best.numbers : {};
   const isTwin = (other) => other !== run && other.controller === "random" && other.count === run.count;
@@ -30,7 +37,8 @@ function tiles(run) {
   const seconds = run.times.reduce((sum, [, value]) => sum + value, 0);
   const all = [
     ["best reward", number(at.reward), best ? `trial ${number(best.trial)}` : ""],
-    ["its accuracy", number(at.accuracy), ""],
+    ...[...new Set([run.measure, "accuracy"])].map((name) =>
+      [`its ${name.replaceAll("_", " ")}`, number(at[name]), constant(run, name)]),
     ["its parameters", number(at.params), ""],
     ["mean reward, later half", number(run.later_mean), gained],
     ["trials", number(run.count), `${of}${number(run.failed)} failed`],
@@ -39,7 +47,8 @@ function tiles(run) {
   const boxes = all.map(([name, value, note]) =>
     make("div.tile", null, make("span.muted", null, name), make("b", null, value), make("small", null, note)));
   const notation = best && make("p", { style: "margin:12px 0 0" }, "Best: ", make("code", null, best.architecture));
-  return wide(make("section.card", { "aria-label": "summary" }, make("div.tiles", null, boxes), notation));
+  const remarks = (run.quality?.remarks || []).map((text) => make("p.remark", null, text));
+  return wide(make("section.card", { "aria-label": "summary" }, make("div.tiles", null, boxes), notation, remarks));
 }
 
 function rewards() {

@@ -86,6 +86,8 @@ def _run(run: Run, twin: bool, source: Source | None, window: int, most: int) ->
         "shares": policy.of_trials(run, max(window, n // 20)),
         "policy": policy.of_policy(run, snapshots, source.space) if source else None,
         "best": _best(run, source),
+        "measure": _measure(run),
+        "quality": _quality(run.path / "best" / "metrics.json"),
         "times": _times(numbers(run.path / "timings.csv")),
         "environment": _environment(run.path),
         "config": _text(run.path / "config.toml"),
@@ -119,6 +121,7 @@ def _rounds(run: Run) -> dict[str, Any]:
 def _best(run: Run, source: Source | None) -> list[dict[str, Any]]:
     """The best distinct architectures with their layers, or their cells where the notation has some."""
     succeeded = run.trials["status"] == "ok"
+    names = dict.fromkeys(("reward", _measure(run), "accuracy", "params"))
     eligible = ledger.eligible(column(run, "reward"), succeeded, column(run, "constant"))
     order = [i for i in np.argsort(-eligible, kind="stable") if np.isfinite(eligible[i])]
     first = {str(run.trials["architecture"][i]): int(i) for i in reversed(order)}  # its best trial
@@ -127,13 +130,42 @@ def _best(run: Run, source: Source | None) -> list[dict[str, Any]]:
         {
             "trial": int(run.trials["trial"][trial]),
             "architecture": architecture,
-            "numbers": {name: _number(column(run, name)[trial]) for name in ("reward", "accuracy", "params")},
+            "numbers": {name: _number(column(run, name)[trial]) for name in names},
             "image": list(source.image_shape) if source and source.image_shape else None,
             "parts": [list(part) for part in _layers(architecture, source)],
             "cells": [cells.draw(cell)._asdict() for cell in cells.graphs(parts_of(architecture, source))],
         }
         for architecture, trial in best
     ]
+
+
+def _measure(run: Run) -> str:
+    """By which measure the networks were compared."""
+    return str(run.config.get("data", {}).get("measure", "accuracy"))
+
+
+def _quality(path: Path) -> dict[str, Any] | None:
+    """What best/ says of its network: measures beside base rates, recalls, calibration; None without it."""
+    try:
+        metrics = json.loads(path.read_bytes())
+        if "base" not in metrics:  # another version wrote it
+            return None
+        splits = {split: _numbers(metrics[split]) for split in ("validation", "test") if metrics[split]}
+        return {
+            "trial": metrics["trial"],
+            "of_classes": bool(metrics["recall"]),
+            "splits": splits,
+            "base": {split: _numbers(values) for split, values in metrics["base"].items()},
+            "recall": _numbers(metrics["recall"]),
+            "calibration": _numbers(metrics["calibration"] or {}),
+            "remarks": metrics["remarks"],
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _numbers(values: Mapping[str, float | None]) -> dict[str, float | int | None]:
+    return {name: _number(np.nan if value is None else value) for name, value in values.items()}
 
 
 def _layers(architecture: str, source: Source | None) -> list[summary.Part]:

@@ -293,6 +293,7 @@ def test_a_trained_run_and_its_dry_run(capsys):
     out = capsys.readouterr().out
     assert "programs" in out
     assert f"best: 100.00% of 60 {CHECKED}" in out
+    assert re.search(r"best accuracy +0\.\d+ \(always the commonest class: 0\.\d{4}\)", out)
 
 
 def test_a_dry_run_of_the_mock(capsys):
@@ -780,6 +781,11 @@ def test_export_predict_and_retrain(capsys, monkeypatch, finish_run):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("digit.png: ") and lines[1] == "reasons: reasons.png"
     assert Path("reasons.png").stat().st_size > 1000
+    assert jaxnas("predict", exported, "digit.png", "--min-confidence", "1") == 0
+    assert capsys.readouterr().out.startswith("digit.png: none of these: ")
+    assert_refused(
+        capsys, "predict", exported, "digit.png", "--min-confidence", "2", match="--min-confidence: got 2; "
+    )
     assert jaxnas("retrain", run, "--top", "1", "--epochs", "1") == 0
     out = capsys.readouterr().out
     assert out.startswith("trained 1/2")

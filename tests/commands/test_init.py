@@ -103,7 +103,7 @@ def test_the_configuration_is_one_that_builds(capsys):
     assert vars(settings.data) | {"source": "folder:own images", "image_size": 30, "color": "rgb"} == vars(
         settings.data
     )
-    assert settings.data.class_weights == "balanced"
+    assert (settings.data.class_weights, settings.data.measure) == ("balanced", "balanced_accuracy")
     dataset = data.load(**vars(settings.data))
     assert dataset.train.inputs.shape[1:] == (30, 30, 3)
     parts = config.build(settings, dataset=dataset)

@@ -71,7 +71,11 @@ def test_the_files_of_best(searched):
     assert data.load(**about["data"]).validation.inputs.shape == parts.dataset.validation.inputs.shape
     metrics = json.loads((best / "metrics.json").read_text())
     assert np.float32(metrics["validation"]["accuracy"]) == np.float32(row["accuracy"])
-    assert (metrics["test"], metrics["agreement"]) == (None, None)
+    assert (metrics["test"], metrics["agreement"], metrics["measure"]) == (None, None, "accuracy")
+    assert about["temperature"] == metrics["calibration"]["temperature"]
+    assert metrics["validation"]["balanced_accuracy"] == pytest.approx(
+        np.mean(list(metrics["recall"].values()))
+    )
     lines = (best / "requirements.txt").read_text().splitlines()
     assert [line.split("==")[0] for line in lines] == list(PACKAGES)
     text = (best / "README.md").read_text()
@@ -145,6 +149,7 @@ def test_images_are_read_as_in_training(searched, tmp_path):
 
 def test_probabilities_by_hand(searched):
     classifier = predict.Classifier(searched[0] / "best")
+    classifier.about["temperature"] = 1.0
 
     def of(task, outputs):
         classifier.about["task"] = task
@@ -156,6 +161,11 @@ def test_probabilities_by_hand(searched):
     np.testing.assert_allclose(of("regression", [[5.0]]), [[5.0]])
     classifier.about |= {"task": "multiclass", "classes": ["ground", "leaf"]}
     assert classifier.describe(np.array([0.25, 0.75])) == "leaf 0.750, ground 0.250"
+    assert classifier.describe(np.array([0.25, 0.75]), 0.75) == "leaf 0.750, ground 0.250"
+    assert classifier.describe(np.array([0.25, 0.75]), 0.76) == "none of these: leaf 0.750, ground 0.250"
+    classifier.about["temperature"] = 2.0  # a logit of ln 9 becomes one of ln 3
+    np.testing.assert_allclose(of("multiclass", [[0.0, np.log(9)]]), [[0.25, 0.75]])
+    np.testing.assert_allclose(of("binary", [[np.log(9)]]), [[0.25, 0.75]])
     many = np.zeros((300, 8, 8, 1), np.uint8)  # more than a batch
     np.testing.assert_allclose(classifier.outputs(many)[::299], classifier.outputs(many[:2]), rtol=1e-4)
 

@@ -74,6 +74,36 @@ def test_where_too_many_trials_would_not_fit_the_best_and_the_failed_remain(tmp_
 # THE DATA
 
 
+def test_what_the_page_says_of_the_best_network(tmp_path):
+    folder = make(tmp_path)
+    assert encoded(folder)[0]["quality"] is None
+    (folder / "best").mkdir()
+    metrics = {
+        "trial": 3,
+        "validation": {"balanced_accuracy": 1 / 3, "accuracy": 0.5, "auc": float("nan")},
+        "test": None,
+        "base": {"validation": {"accuracy": 0.5}},
+        "recall": {"a": 1.0, "b": None},
+        "calibration": None,
+        "remarks": ["No better."],
+    }
+    (folder / "best" / "metrics.json").write_text(json.dumps(metrics))
+    (run,) = encoded(folder)
+    assert run["quality"] == {
+        "trial": 3,
+        "of_classes": True,
+        "splits": {"validation": {"balanced_accuracy": 0.333333, "accuracy": 0.5, "auc": None}},
+        "base": {"validation": {"accuracy": 0.5}},
+        "recall": {"a": 1, "b": None},
+        "calibration": {},
+        "remarks": ["No better."],
+    }
+    assert run["measure"] == "accuracy"
+    del metrics["base"]  # as another version wrote it
+    (folder / "best" / "metrics.json").write_text(json.dumps(metrics))
+    assert encoded(folder)[0]["quality"] is None
+
+
 def test_what_the_page_says_of_four_trials_by_hand(tmp_path):
     (run,) = encoded(make(tmp_path), window=2)
     assert run["mean"] == {"x": [2, 3, 4], "y": [0.4, 0.6, 0.7]}
