@@ -34,10 +34,8 @@ def execute_and_print(
     report.write(runs, folder, {runs[0].path: report_page.source_of(parts)})
     if len(searches) > 1:
         report.show(report.compare(runs))
-        metrics = quality.read(folder / "best")
-        if base := metrics.get("base", {}).get("validation"):
-            said = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in base.items())
-            print(f"{quality.constant_of(metrics)}, validation: {said}")
+        for line in quality.words(quality.read(folder / "best")):
+            print(line)
     has_network, path = (folder / "best" / "model.stablehlo").exists(), shlex.quote(str(folder))
     contents = "its page is report.html" + ", its best network best/" * has_network
     after = f"jaxnas predict {path} IMAGE…" if has_network else f"jaxnas report {path}"
@@ -95,6 +93,7 @@ def _execute(
         with process.Signals().raised():
             final.train(settings, searches, folder, parts.dataset)
         spent["final training"] = time.perf_counter() - began
+        page.write()
     elif checked := searches[0].best_network.check(folder):
         print_check(*checked)
     return spent

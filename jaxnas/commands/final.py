@@ -11,6 +11,7 @@ from jaxnas import config, data
 from jaxnas.commands import export, progress
 from jaxnas.commands.console import print_check
 from jaxnas.commands.start import PlannedSearch
+from jaxnas.export import quality
 from jaxnas.report import statistics
 from jaxnas.runs import finalists, ledger
 from jaxnas.types import Dataset, Task
@@ -72,6 +73,8 @@ def train(settings: config.Config, searches: Sequence[PlannedSearch], folder: Pa
             print(line)
         if checked := export.retrained(results, final, dataset, rows, best=path / "best"):
             print_check(*checked)
+        for line in quality.words(quality.read(path / "best")):
+            print(line)
 
 
 def summary(rows: list[dict[str, str]], dataset: Dataset) -> list[str]:

@@ -13,6 +13,7 @@ from jaxnas import config, data
 from jaxnas.commands import export, final, progress, start
 from jaxnas.commands.console import print_check, print_table, short, terminal
 from jaxnas.errors import InputError
+from jaxnas.export import quality
 from jaxnas.runs import finalists, ledger, process, provenance
 
 SHOWN = ("_accuracy", "_mae")  # ends of the names of the measures that are printed
@@ -61,6 +62,8 @@ def run(options: argparse.Namespace, overrides: list[str]) -> int:
         show(folder, rows)
         if checked := export.retrained(folder, settings, dataset, rows):
             print_check(*checked)
+        for line in quality.words(quality.read(folder / "best")):
+            print(line)
     return 0
 
 
@@ -87,7 +90,9 @@ def settings_of(settings: config.Config, epochs: int | None, overrides: Sequence
 def show(folder: Path, rows: list[dict[str, str]]) -> None:
     """Print the retrained networks, the hand-designed one last, the ensemble and the confusion matrix."""
     console = terminal()
-    kept = ("name", "params", "epochs", "searched_reward", *(n for n in rows[0] if n.endswith(SHOWN)))
+    measure = next(name for name in rows[0] if name.startswith("validation_")).removeprefix("validation")
+    shown = (name for name in rows[0] if name.endswith((*SHOWN, measure)))
+    kept = ("name", "params", "epochs", "searched_reward", *shown)
     print_table(console, [list(kept), *([short(row[name]) for name in kept] for row in rows)])
     for row in rows:
         console.print(f"{row['name']}: {row['architecture']}{'  ' + row['reason'] if row['reason'] else ''}")

@@ -67,10 +67,21 @@ def read(folder: Path) -> dict[str, Any]:
 def beside(metrics: dict[str, Any], split: str, name: str) -> str:
     """The base rate of a measure in words, such as " (always the commonest class: 0.9000)"; else nothing."""
     value = metrics.get("base", {}).get(split, {}).get(name)
-    return "" if value is None else f" ({constant_of(metrics)}: {value:.4f})"
+    return "" if value is None else f" ({_answer(metrics)}: {value:.4f})"
 
 
-def constant_of(metrics: dict[str, Any]) -> str:
+def words(metrics: dict[str, Any]) -> list[str]:
+    """What stands below accuracies on a terminal: base rates, and where the network is no better."""
+    bases = [
+        f"{_answer(metrics)}, {split}: "
+        + ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in base.items())
+        for split, base in metrics.get("base", {}).items()
+        if base
+    ]
+    return [*bases, *metrics.get("remarks", ())]
+
+
+def _answer(metrics: dict[str, Any]) -> str:
     """What the constant answer is called whose measures are the base rates."""
     return CONSTANTS[metrics["task"] in CLASSES]
 

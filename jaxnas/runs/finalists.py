@@ -209,13 +209,14 @@ def _save(folder: Path, result: Result) -> None:
         _write_csv(path / "outputs.csv", result.outputs.tolist())
 
 
-def _rank(task: Task, row: dict[str, str]) -> tuple[bool, float, float]:
+def _rank(task: Task, row: dict[str, str]) -> tuple[bool, bool, float, float]:
     """What sorts rows by their first measure on the validation split, the best first and failures last.
 
-    Of equals the one with fewer parameters comes first.
+    Of equals the one with fewer parameters comes first. What answers one class alone comes behind the others.
     """
-    value = float(row[f"validation_{task.names[0]}"] or 0)
-    return row["status"] != "ok", -value if task.more_is_better else value, float(row["params"] or 0)
+    value, constant = float(row[f"validation_{task.names[0]}"] or 0), row.get("validation_constant") == "1"
+    value = -value if task.more_is_better else value
+    return row["status"] != "ok", constant, value, float(row["params"] or 0)
 
 
 def _compare(folder: Path, dataset: Dataset, names: list[str]) -> None:

@@ -55,6 +55,9 @@ def test_the_end_of_a_search(tmp_path, capsys):
         metrics = json.loads((folder / "best" / "metrics.json").read_text())
         assert metrics["trial"] == int(rows[0]["trial"])
         assert metrics["test"]["accuracy"] == pytest.approx(float(rows[0]["test_accuracy"]))
+        assert (
+            f"always the commonest class, test: accuracy {metrics['base']['test']['accuracy']:.4f}" in shown
+        )
         assert f"{float(rows[0]['test_accuracy']):.4f} of 359 test inputs (95 % interval" in shown
     written = (tmp_path / "small" / "final" / "results.csv").read_bytes()
     assert main(["resume", str(tmp_path / "small")]) == 0

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from jaxnas import config, data, loop
 from jaxnas.commands import retrain
 from jaxnas.errors import InputError
 from jaxnas.runs import finalists, ledger, run
+from jaxnas.training import measured
 from jaxnas.training.task import MULTICLASS
 
 TEXT = """
@@ -219,3 +221,18 @@ def test_what_cannot_be_retrained(searched, tmp_path):
             settings, trainer=None, evaluator=dataclasses.make_dataclass("E", ["name"])("mock")
         )
         retrain.settings_of(mock, None)
+
+
+def test_the_order_of_results_by_hand():
+    """Failures last, before them what answers one class alone; then by the measure, of equals by size."""
+    values = [("0.9", "1", "5"), ("0.5", "0", "9"), ("0.5", "0", "8"), ("0.7", "0", "9")]
+    rows = [
+        {"status": "ok", "validation_accuracy": v, "validation_constant": c, "params": p}
+        for v, c, p in values
+    ]
+    rows = [{**rows[3], "status": "failed"}, *rows]
+    ranked = sorted(rows, key=functools.partial(finalists._rank, MULTICLASS))
+    assert [rows.index(row) for row in ranked] == [4, 3, 2, 1, 0]
+    by_loss = measured.measured_by(MULTICLASS, "loss")
+    less, more = ({**rows[2], "validation_loss": loss} for loss in ("0.2", "0.3"))
+    assert sorted([more, less], key=functools.partial(finalists._rank, by_loss)) == [less, more]
