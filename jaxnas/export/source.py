@@ -7,11 +7,12 @@ Flax's way to the gradient by an intermediate value, which Grad-CAM needs; it ch
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxnas.export import source_layers, source_nasnet
+from jaxnas.export import source_layers, source_nasnet, source_stages
 from jaxnas.export.body import Body
 from jaxnas.networks import chain
 from jaxnas.networks.layers import Structure as LayersStructure
 from jaxnas.networks.nasnet import Structure as NasnetStructure
+from jaxnas.networks.stages import Structure as StagesStructure
 from jaxnas.spaces.layers import Conv, Dense, Pool
 
 HOOK = [
@@ -39,6 +40,7 @@ def model(structure: Any, facts: Facts) -> str | None:
         chain.ChainStructure: of_chain,
         LayersStructure: source_layers.of_layers,
         NasnetStructure: source_nasnet.of_nasnet,
+        StagesStructure: source_stages.of_stages,
     }
     if type(structure) not in makers:
         return None

@@ -3,8 +3,7 @@
 Tan et al. 2019, https://arxiv.org/abs/1807.11626, at the size of small images. Residual blocks: He et al.
 2016, https://arxiv.org/abs/1512.03385; inverted residuals: Sandler et al. 2018,
 https://arxiv.org/abs/1801.04381; squeeze and excitation: Hu et al. 2018, https://arxiv.org/abs/1709.01507;
-branches that begin at zero: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 5.1; initial
-weights: He et al. 2015, https://arxiv.org/abs/1502.01852.
+branches that begin at zero: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 5.1.
 
 Each stage begins with max pooling of 2 × 2. Its first block changes the number of channels: a residual block
 by a 1 × 1 convolution beside it, the others have no skip there. A depthwise convolution works on the ReLU of
@@ -23,21 +22,18 @@ import numpy as np
 
 from jaxnas.errors import InputError
 from jaxnas.networks import chain, modules
+from jaxnas.networks.normalized import MOMENTUM, ConvNorm, Depthwise, Mode, Width, pair
 from jaxnas.networks.ops import convolution, pooling
-from jaxnas.networks.ops.depthwise import depthwise
 from jaxnas.spaces.layers import Setting, Stage, Stem
 from jaxnas.spaces.stages_parts import EXPANSION, SE_REDUCTION
 from jaxnas.types import Network, PyTree, Space
 
 SCANNED = 2  # equal blocks in a row, at least, that become one function in a loop
-MOMENTUM = 0.9  # of statistics; until that many steps are done, they are the mean of all of them
-EPSILON = 1e-5
 IN_LOOP: dict[str, Any] = {
     "variable_axes": {"params": 0, "batch_stats": 0}, "split_rngs": {"params": True}, "in_axes": nn.broadcast,
 }  # fmt: skip
 # What the space's decisions about training are: an option of the trainer, and its value if the answer is yes.
 OPTIONS = {"mirror": ("flip", 1.0), "light": ("light", 0.25)}
-Width = int | jax.Array | None  # channels that are not padding; None where nothing is padded
 
 
 class Structure(NamedTuple):
@@ -50,48 +46,41 @@ class Structure(NamedTuple):
     dropout: bool
 
 
-class _Settings(NamedTuple):
-    """What all modules of a network share."""
-
-    training: bool
-    lowering: str
-
-
 class _Stages(nn.Module):
     structure: Structure
     lowering: str
 
     @nn.compact
     def __call__(self, x: Any, knobs: PyTree, key: jax.Array | None) -> jax.Array:
-        s, settings = self.structure, _Settings(key is not None, self.lowering)
+        s, mode = self.structure, Mode(key is not None, self.lowering)
         widths = knobs.get("widths", (None,) * (1 + len(s.stages)))  # of the stem and each stage
-        steps: Any = self.variable("batch_stats", "steps", lambda: jnp.zeros((), jnp.float32))
-        pace = jnp.maximum(1 - MOMENTUM, 1 / (steps.value + 1))  # how far statistics move
-        if settings.training and not self.is_initializing():
-            steps.value = steps.value + 1
+        steps: Any = self.variable("batch_stats", "steps", jnp.zeros, (), jnp.float32)
+        pace = None  # how far statistics move
+        if mode.training:
+            pace, steps.value = jnp.maximum(1 - MOMENTUM, 1 / (steps.value + 1)), steps.value + 1
         before: Width = None if widths[0] is None else s.image_shape[-1]
-        x = _ConvNorm(s.stem, 3, settings, name="stem")(x, pace, before, widths[0])
-        x, before = nn.relu(x), widths[0]
+        x, before = ConvNorm(s.stem, 3, mode, name="stem")(x, pace, before, widths[0]), widths[0]
         for i, stage in enumerate(s.stages, 1):
             x, width = pooling.max_pool(x), widths[i]
             names = [f"stage_{i}_block_{j + 1}" for j in range(stage.repeats)]
-            in_loop = stage.repeats - 1 if stage.repeats - 1 >= SCANNED else 0
-            x, _ = _Block(stage, True, settings, name=names[0])(x, pace, before, width)
+            in_loop = scanned(stage)
+            x, _ = _Block(stage, True, mode, name=names[0])(x, pace, before, width)
             if in_loop:
                 loop = nn.scan(_Block, **IN_LOOP, length=in_loop)
-                x, _ = loop(stage, False, settings, name=f"stage_{i}_blocks")(x, pace, width, width)
+                x, _ = loop(stage, False, mode, name=f"stage_{i}_blocks")(x, pace, width, width)
             else:
                 for name in names[1:]:
-                    x, _ = _Block(stage, False, settings, name=name)(x, pace, width, width)
+                    x, _ = _Block(stage, False, mode, name=name)(x, pace, width, width)
             before = width
         x = jnp.mean(x, axis=(1, 2))
         if s.dropout and key is not None:
             x = modules.dropout(x, knobs["dropout"], key, before)
-        return modules.Dense(s.num_outputs, "xavier", name="head")(x, _pair(before, s.num_outputs))
+        return modules.Dense(s.num_outputs, "xavier", name="head")(x, pair(before, s.num_outputs))
 
 
-def _pair(before: Width, width: Width) -> modules.Widths | None:
-    return None if before is None or width is None else (before, width)
+def scanned(stage: Stage) -> int:
+    """How many of a stage's blocks are one function in a loop: all but the first, if those are several."""
+    return stage.repeats - 1 if stage.repeats > SCANNED else 0
 
 
 class _Block(nn.Module):
@@ -99,108 +88,43 @@ class _Block(nn.Module):
 
     stage: Stage
     is_first: bool
-    settings: _Settings
+    mode: Mode
 
     @nn.compact
-    def __call__(self, x: jax.Array, pace: jax.Array, before: Width, width: Width) -> tuple[jax.Array, None]:
+    def __call__(self, x: jax.Array, pace: Any, before: Width, width: Width) -> tuple[jax.Array, None]:
         block, k, F = self.stage.block, self.stage.kernel, self.stage.filters
         has_skip = block == "residual" or (block != "conv" and not self.is_first)
-        begin = 0.0 if has_skip else 1.0
+        last: Any = {"relu": not (has_skip or block in EXPANSION), "begin": 0.0 if has_skip else 1.0}
 
-        def conv(
-            x: jax.Array, k: int, before: Width, F: int, width: Width, name: str, begin: float = 1.0
-        ) -> Any:
-            return _ConvNorm(F, k, self.settings, begin, name=name)(x, pace, before, width)
+        def conv(x: jax.Array, k: int, before: Width, F: int, width: Width, name: str, **options: Any) -> Any:
+            return ConvNorm(F, k, self.mode, name=name, **options)(x, pace, before, width)
 
         if block == "conv":
-            y = conv(x, k, before, F, width, "conv")
+            y = conv(x, k, before, F, width, "conv", **last)
         elif block == "residual":
-            y = nn.relu(conv(x, k, before, F, width, "conv_1"))
-            y = conv(y, k, width, F, width, "conv_2", begin)
+            y = conv(x, k, before, F, width, "conv_1")
+            y = conv(y, k, width, F, width, "conv_2", **last)
         else:
             y, inner, factor = x, before, EXPANSION.get(block, 1)
-            if factor > 1:
+            if factor > 1:  # the depthwise convolution takes the ReLU
                 inner = None if before is None else factor * before
-                y = conv(y, 1, before, factor * x.shape[-1], inner, "expand")
-            y = _Depthwise(k, self.settings, name="depthwise")(y, inner)
-            if block in EXPANSION:
-                y = nn.relu(_Norm(self.settings, name="depthwise_norm")(y, pace))
-            y = conv(y, 1, inner, F, width, "project", begin)
+                y = conv(y, 1, before, factor * x.shape[-1], inner, "expand", relu=False)
+            y = Depthwise(k, self.mode, block in EXPANSION, name="depthwise")(y, pace, inner)
+            y = conv(y, 1, inner, F, width, "project", **last)
         if self.stage.attention:
             y = self._excite(y, width)
         if has_skip:
-            x = conv(x, 1, before, F, width, "skip") if self.is_first else x
-            y = x + y
-        return (y if block in EXPANSION else nn.relu(y)), None
+            y = y + (conv(x, 1, before, F, width, "skip", relu=False) if self.is_first else x)
+        return (nn.relu(y) if has_skip and block not in EXPANSION else y), None
 
     def _excite(self, x: jax.Array, width: Width) -> jax.Array:
         """Channels weighted by what all of the image shows."""
         squeezed = None if width is None else jnp.maximum(1, width // SE_REDUCTION)
         inner = max(1, x.shape[-1] // SE_REDUCTION)
         y = jnp.mean(x, axis=(1, 2))
-        y = nn.relu(modules.Dense(inner, "xavier", name="squeeze")(y, _pair(width, squeezed)))
-        y = nn.sigmoid(modules.Dense(x.shape[-1], "xavier", name="excite")(y, _pair(squeezed, width)))
+        y = nn.relu(modules.Dense(inner, "xavier", name="squeeze")(y, pair(width, squeezed)))
+        y = nn.sigmoid(modules.Dense(x.shape[-1], "xavier", name="excite")(y, pair(squeezed, width)))
         return x * y[:, None, None, :]
-
-
-class _ConvNorm(nn.Module):
-    """Convolution without a bias, then batch normalization."""
-
-    features: int
-    kernel_size: int
-    settings: _Settings
-    scale: float = 1.0  # at the beginning
-
-    @nn.compact
-    def __call__(self, x: jax.Array, pace: jax.Array, before: Width, width: Width) -> jax.Array:
-        k, C = self.kernel_size, x.shape[-1]
-        both = _pair(before, width)
-        shape, extents = (k, k, C, self.features), None if both is None else (k, k, *both)
-        fan_in = k * k * (C if both is None else both[0])
-        kernel: Any = self.param("kernel", lambda key: modules.he_uniform(key, shape, fan_in, extents))
-        nothing = jnp.zeros(self.features, x.dtype)
-        y = convolution.conv(x, kernel.astype(x.dtype), nothing, convolution.Spec(self.settings.lowering))
-        return _Norm(self.settings, self.scale, name="norm")(y, pace)
-
-
-class _Depthwise(nn.Module):
-    """ReLU, then every channel by itself."""
-
-    kernel_size: int
-    settings: _Settings
-
-    @nn.compact
-    def __call__(self, x: jax.Array, width: Width) -> jax.Array:
-        k, C = self.kernel_size, x.shape[-1]
-        extents = None if width is None else (k, k, width)
-        kernel: Any = self.param("kernel", lambda key: modules.he_uniform(key, (k, k, C), k * k, extents))
-        return depthwise(x, kernel.astype(x.dtype), 1, self.settings.lowering)
-
-
-class _Norm(nn.Module):
-    """Batch normalization: Ioffe & Szegedy 2015. The parameters are those of `nn.BatchNorm`."""
-
-    settings: _Settings
-    scale: float = 1.0
-
-    @nn.compact
-    def __call__(self, x: jax.Array, pace: jax.Array) -> jax.Array:
-        C = (x.shape[-1],)
-        scale: Any = self.param("scale", lambda key: jnp.full(C, self.scale, jnp.float32))
-        bias: Any = self.param("bias", lambda key: jnp.zeros(C, jnp.float32))
-        old_mean: Any = self.variable("batch_stats", "mean", lambda: jnp.zeros(C, jnp.float32))
-        old_var: Any = self.variable("batch_stats", "var", lambda: jnp.ones(C, jnp.float32))
-        mean, var = old_mean.value, old_var.value
-        if self.settings.training:
-            wide = x.astype(jnp.float32)
-            mean = jnp.mean(wide, axis=(0, 1, 2))
-            var = jnp.maximum(jnp.mean(wide * wide, axis=(0, 1, 2)) - mean * mean, 0)
-            if not self.is_initializing():
-                old_mean.value = old_mean.value + pace * (mean - old_mean.value)
-                old_var.value = old_var.value + pace * (var - old_var.value)
-        factor = scale.astype(jnp.float32) * jax.lax.rsqrt(var + EPSILON)
-        shift = bias.astype(jnp.float32) - mean * factor
-        return x * factor.astype(x.dtype).reshape(1, 1, 1, -1) + shift.astype(x.dtype).reshape(1, 1, 1, -1)
 
 
 def stages(

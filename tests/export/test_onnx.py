@@ -120,6 +120,22 @@ def test_nasnet(cells, options):
     assert ("MaxPool" in found) == ("max" in cells)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv(4,3)x3+se - separable(6,5)x2",
+        "residual(4,3)x2 - inverted3(6,3)x2",
+        "residual(4,3)x3 - conv(4,5)",
+    ],
+)
+def test_stages(text):
+    space = spaces.stages((13, 9, 2), 3, stem=(4,), widths=(4, 6))
+    found = check_network(space, f"stem(4) - {text} - GAP() - SM()", (13, 9, 2))
+    assert found.count("MaxPool") == 2
+    if "conv" in text:  # batch normalization is part of the convolutions
+        assert [kind for kind in found if kind in ("Conv", "Add", "Relu")][:3] == ["Conv", "Add", "Relu"]
+
+
 # FUNCTIONS: a network of one's own is made of more than those
 
 

@@ -63,12 +63,15 @@ def check(folder, space, network, arch, shape, outputs=3, seed=0):
     return text
 
 
-@pytest.mark.parametrize("family", ["blocks", "cnn"])
+@pytest.mark.parametrize("family", ["blocks", "cnn", "stages"])
 def test_activations_in_half_the_bytes(family, tmp_path):
     """As in training: weights are rounded with them, statistics are not."""
     if family == "blocks":
         space = spaces.blocks(filters=(4,))
         notation = "C(4,3) P(2,2) D(0.1) SM"
+    elif family == "stages":
+        space = spaces.stages((8, 8, 1), 3, stem=(4,), widths=(4,))
+        notation = "stem(4) - inverted3(4,3)x2+se - GAP() - SM()"
     else:
         space = spaces.cnn(**EVERYTHING)
         notation = "learning_rate=0.01 - batch_size=8 - optimizer=adam - weight_decay=0.0 - "
@@ -147,6 +150,21 @@ def test_nasnet_with_cells_in_a_loop(tmp_path):
     assert "nn.scan" in check(tmp_path, SMALL_CELLS, network, arch, (8, 8, 2))
     network = networks.nasnet(SMALL_CELLS, (8, 8, 2), 3, cells=1, filters=2, reductions=0)
     assert "Reduction" not in check(tmp_path, SMALL_CELLS, network, arch, (8, 8, 2))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stem(4) - conv(6,5)x2 - inverted3(4,3)x3+se",
+        "stem(3) - residual(4,3)x2 - separable(6,5)x2",
+        "stem(3) - residual(4,3)x3+se - inverted1(6,3) - separable(4,3)+se",
+    ],
+)
+def test_stages(text, tmp_path):
+    space = spaces.stages((13, 9, 2), 3, stem=(3, 4), stages=3, min_stages=1, widths=(4, 6))
+    network = networks.stages(space, (13, 9, 2), 3)
+    found = check(tmp_path, space, network, space.parse(f"{text} - GAP() - SM()"), (13, 9, 2))
+    assert ("excite" in found) == ("+se" in text) and ("nn.scan" in found) == ("x3" in text)
 
 
 def lines_of(structure):
