@@ -9,11 +9,11 @@ import numpy as np
 
 from jaxnas import config, data
 from jaxnas.commands import export, progress
-from jaxnas.commands.console import print_check
+from jaxnas.commands.console import print_check, print_table, short, terminal
 from jaxnas.commands.start import PlannedSearch
 from jaxnas.export import quality
 from jaxnas.report import statistics
-from jaxnas.runs import finalists, ledger
+from jaxnas.runs import finalists, ledger, pixels, twins
 from jaxnas.types import Dataset, Task
 
 ANNEALED = ("cosine", "one_cycle")  # schedules whose last weights are the ones to keep
@@ -26,7 +26,8 @@ def settings_of(settings: config.Config) -> config.Config:
     if final.full:
         whole = dataclasses.replace(settings.data, limit=0, fraction=1.0)
         settings = dataclasses.replace(settings, data=whole)
-    return settings
+    # Twins change nothing of the others, so they may be asked for later.
+    return dataclasses.replace(settings, final=dataclasses.replace(final, twins=True))
 
 
 def trained_to_the_end(settings: config.Config, epochs: int, repeats: int = 1) -> config.Config:
@@ -54,10 +55,11 @@ def train(settings: config.Config, searches: Sequence[PlannedSearch], folder: Pa
     final = settings_of(settings)
     if final.data != settings.data:
         dataset = data.load(**vars(final.data))
+    has_twins = settings.final.twins and dataset.kind == "image"
     for search in searches:
-        path = folder / search.folder
+        path, baseline = folder / search.folder, has_twins and not search.folder
         trials = ledger.read(path / "trials.csv")
-        wanted = len(finalists.candidates(trials, search.search.space, settings.final.top))
+        wanted = len(finalists.candidates(trials, search.search.space, settings.final.top)) + baseline
         with progress.Counter(f"{search.folder or 'best networks'}: trained to the end", wanted) as counter:
             results, rows = finalists.train(
                 path,
@@ -66,7 +68,7 @@ def train(settings: config.Config, searches: Sequence[PlannedSearch], folder: Pa
                 trials,
                 settings.final.top,
                 kind="final",
-                baseline=False,
+                baseline=baseline,
                 watch=counter.update,
             )
         for line in summary(rows, dataset):
@@ -75,11 +77,28 @@ def train(settings: config.Config, searches: Sequence[PlannedSearch], folder: Pa
             print_check(*checked)
         for line in quality.words(quality.read(path / "best")):
             print(line)
+    if has_twins:
+        show_twins(folder, [folder / search.folder for search in searches], dataset)
+
+
+def show_twins(folder: Path, searches: Sequence[Path], dataset: Dataset) -> None:
+    """Measure what less effort than a search reaches, and print it beside what the search has found."""
+    task = dataset.task
+    if task.predict is None:
+        print(f"beside the search a network by hand alone: task {task.name} has not one class an image")
+    with progress.Counter("methods on pixels", len(pixels.METHODS)) as counter:
+        rows = twins.write(folder / "final", searches, dataset, watch=counter.update)
+    measured = [f"validation_{task.names[0]}", *[f"test_{task.names[0]}"] * (dataset.test is not None)]
+    columns = ("name", "params", "seconds", "images", *measured)
+    heading = [name.replace("_", " ") for name in columns]
+    print_table(terminal(), [heading, *([short(row[name]) for name in columns] for row in rows)])
+    for sentence in twins.verdicts(rows, task.more_is_better):
+        print(sentence)
 
 
 def summary(rows: list[dict[str, str]], dataset: Dataset) -> list[str]:
     """What a person is told of networks that were trained to the end, the best first."""
-    task, succeeded = dataset.task, [row for row in rows if row["status"] == "ok"]
+    task, succeeded = dataset.task, [row for row in rows if row["status"] == "ok" and row["trial"]]
     if not succeeded:
         return ["no network could be trained to the end"]
     name, best = task.names[0], succeeded[0]

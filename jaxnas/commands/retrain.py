@@ -88,7 +88,7 @@ def settings_of(settings: config.Config, epochs: int | None, overrides: Sequence
 
 
 def show(folder: Path, rows: list[dict[str, str]]) -> None:
-    """Print the retrained networks, the hand-designed one last, the ensemble and the confusion matrix."""
+    """Print the retrained networks, the one by hand last, the ensemble and the confusion matrix."""
     console = terminal()
     measure = next(name for name in rows[0] if name.startswith("validation_")).removeprefix("validation")
     shown = (name for name in rows[0] if name.endswith((*SHOWN, measure)))

@@ -80,12 +80,15 @@ class Final:
       epochs: of each; 0 takes the trainer's.
       repeats: trainings of each, of which the one of least loss is kept.
       full: train on all inputs that data.limit or data.fraction left out of the search.
+      twins: of images, also measure what less effort reaches: a network by hand, trained likewise, and, where
+        they have classes, an SVC and logistic regression on their pixels, and the commonest class.
     """
 
     top: int = 0
     epochs: int = 0
     repeats: int = 1
     full: bool = True
+    twins: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

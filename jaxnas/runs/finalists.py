@@ -2,16 +2,17 @@
 
     RUN/final/                   by the search itself, as `[final]` says
     RUN/retrained/               by `jaxnas retrain`
-        config.toml  results.csv  ensemble.csv  confusion.csv
+        config.toml  results.csv  costs.csv  ensemble.csv  confusion.csv
         trial_000017/            weights.safetensors  outputs.csv (on the test inputs)
 
-Of images a hand-designed network is trained beside them by the same rules.
+Of images a network by hand is trained beside them by the same rules, `networks/by_hand.py`.
 """
 
 import contextlib
 import csv
 import functools
 import io
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,21 +24,19 @@ import numpy as np
 from jaxnas import config, machine, training
 from jaxnas.errors import InputError
 from jaxnas.evaluators import closing, trained
-from jaxnas.networks import chain
+from jaxnas.networks.by_hand import by_hand
 from jaxnas.runs import checkpoint, ledger
-from jaxnas.spaces.layers import Conv, Dense, Pool, Softmax, notation
 from jaxnas.types import OK, STATUS, Dataset, Network, PyTree, Space, Split, Task
 
 ROOT = 0x2E72A1  # folded into a search's seed: no trial has these keys
 ENSEMBLE = 5  # networks
-BASELINE = (Conv(32, 3), Pool(2, 2), Conv(64, 3), Pool(2, 2), Dense(128))
 
 
 class Candidate(NamedTuple):
-    """What is trained: a network of the run's space, or the hand-designed one."""
+    """What is trained: a network of the run's space, or the one by hand."""
 
     name: str  # of its folder
-    trial: int  # −1 for the hand-designed one
+    trial: int  # −1 for the one by hand
     architecture: str
     arch: np.ndarray
     searched: str  # its reward in the search
@@ -87,12 +86,12 @@ def train(
       top: how many architectures.
       kind: what the folder of the results is called.
       joins_validation: the validation inputs are trained on too.
-      baseline: of images a hand-designed network is trained beside them.
+      baseline: of images a network by hand is trained beside them.
       name: tells the folders of several retrainings apart.
       watch: is told how many networks are done.
 
     Returns:
-      The folder of the results, and the rows of its results.csv: the best first, the hand-designed one last.
+      The folder of the results, and the rows of its results.csv: the best first, the one by hand last.
 
     Raises:
       InputError: no trial that succeeded, or a folder that was made with other settings.
@@ -106,8 +105,8 @@ def train(
         raise InputError(f"retrain: {ledger.without_success(rows, folder)}")
     groups = [(parts.network, searched)]
     if baseline and dataset.kind == "image":
-        text = notation((*BASELINE, Softmax()))
-        groups.append((_baseline(dataset), [Candidate("baseline", -1, text, np.zeros(1, np.int32), "")]))
+        network, arch, text = by_hand(dataset.train.inputs.shape[1:], dataset.num_outputs)
+        groups.append((network, [Candidate("baseline", -1, text, arch, "")]))
     folder = _open(folder, settings, kind, name)
     done = {row["name"]: row for row in ledger.read(folder / "results.csv")}
     wanted = [candidate for _, group in groups for candidate in group]
@@ -116,8 +115,12 @@ def train(
         group = [candidate for candidate in group if candidate.name not in done]
         with _trainer(network, seen, settings, joins_validation) as measure:
             for start in range(0, len(group), at_once):
-                for result in measure(group[start : start + at_once]):
+                began = time.perf_counter()
+                measured = measure(group[start : start + at_once])
+                seconds = f"{(time.perf_counter() - began) / len(measured):.2f}"
+                for result in measured:
                     _save(folder, result)
+                    ledger.append(folder / "costs.csv", [{"name": result.candidate.name, "seconds": seconds}])
                     done[result.candidate.name] = {name: str(value) for name, value in result.row.items()}
                     # Last: a row says that the rest is there.
                     lines = [list(result.row), *(list(row.values()) for row in done.values())]
@@ -240,20 +243,6 @@ def with_validation(dataset: Dataset) -> Dataset:
     """Trained on the validation inputs too; they remain what a child's first epoch is compared on."""
     splits = zip(dataset.train, dataset.validation, strict=True)
     return dataset._replace(train=Split(*(np.concatenate(both) for both in splits)))
-
-
-def _baseline(dataset: Dataset) -> Network:
-    """A network such as one writes by hand: two convolutions with pooling, one dense layer, dropout."""
-    structure = chain.ChainStructure(
-        dataset.train.inputs.shape[1:], BASELINE, dataset.num_outputs, dropout=(len(BASELINE) - 1,)
-    )
-
-    def plan(arch: Any) -> tuple[chain.ChainStructure, Any]:
-        del arch
-        chain.shapes(structure.image_shape, structure.layers)
-        return structure, {"dropout": np.array([0.5], np.float32)}
-
-    return chain.network(plan, "auto")
 
 
 def _write_csv(path: Path, rows: list[list[Any]]) -> None:

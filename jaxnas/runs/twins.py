@@ -1,0 +1,134 @@
+"""Beside the network that a search ends with: what less effort reaches, RUN/final/twins.csv.
+
+Rows are the best network of the search, that of its random twin, a network by hand that was trained by the
+same recipe, and, where images have classes, simple methods on their pixels. A method whose row is there is
+not fitted again.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jaxnas.runs import ledger, pixels
+from jaxnas.types import Dataset
+
+FILE = "twins.csv"
+FOUND, RANDOM, BY_HAND = "search", "random search", "by hand"
+# How a sentence begins that says that a row is better.
+SUBJECTS = {
+    RANDOM: "The network that random search found",
+    BY_HAND: "The network by hand",
+    "SVC": "An SVC on pixels",
+    "logistic regression": "Logistic regression on pixels",
+}
+Row = dict[str, str]
+
+
+def write(
+    folder: Path,
+    searches: Sequence[Path],
+    dataset: Dataset,
+    watch: Callable[[int], None] = lambda _: None,
+) -> list[Row]:
+    """Measure what is not measured yet, write the table, and return its rows.
+
+    Args:
+      folder: of the table.
+      searches: the folder of the search, and that of its random twin if it has one, whose best networks have
+        been trained to the end, with the network by hand beside the first.
+      dataset: what they were trained on.
+      watch: is told how many methods are done.
+    """
+    before = {row["name"]: row for row in ledger.read(folder / FILE)}
+    rows = [row for path, name in zip(searches, (FOUND, RANDOM), strict=False) if (row := _found(path, name))]
+    rows += _by_hand(searches[0])
+    for row in rows:
+        row["images"] = str(len(dataset.train.inputs))
+    methods = pixels.METHODS if dataset.kind == "image" and dataset.task.predict is not None else ()
+    for done, name in enumerate(methods, 1):
+        rows.append(before.get(name) or _fitted(name, dataset))
+        _write(folder / FILE, rows, dataset.task.names)
+        watch(done)
+    _write(folder / FILE, rows, dataset.task.names)
+    return rows
+
+
+def verdicts(rows: Sequence[Row], more_is_better: bool = True) -> list[str]:
+    """What a person has to know: which rows are better than the search by the first validation measure.
+
+    The network by hand is better, too, where it is as good with half of the parameters. The commonest class
+    is none of them: best/ says by itself where its network is no better than that.
+    """
+    rows_by_name = {row["name"]: row for row in rows}
+    found = rows_by_name.get(FOUND)
+    if found is None:
+        return []
+    column = next(name for name in found if name.startswith("validation_"))
+    measure, sentences = column.removeprefix("validation_").replace("_", " "), []
+    for name, subject in SUBJECTS.items():
+        row = rows_by_name.get(name)
+        if row is None or not row[column]:
+            continue
+        own, other = float(found[column]), float(row[column])
+        beats = other > own if more_is_better else other < own
+        if beats:
+            degree = "higher" if more_is_better else "lower"
+            is_better = "is more accurate" if measure == "accuracy" else f"has a {degree} {measure}"
+            sentences.append(
+                f"{subject} {is_better} than the network that was found: {other:.4f} against {own:.4f}"
+            )
+        elif other == own and name == BY_HAND and 2 * float(row["params"]) <= float(found["params"]):
+            sizes = " against ".join(f"{int(float(each['params'])):,}" for each in (row, found))
+            sentences.append(
+                f"{subject} has the same {measure} as the network that was found, {own:.4f}, with "
+                f"{sizes} parameters"
+            )
+    return sentences
+
+
+def _found(path: Path, name: str) -> Row | None:
+    """The best network of a search; its seconds are those of the search and of all final trainings."""
+    results = ledger.read(path / "final" / "results.csv")
+    best = next((row for row in results if row["status"] == "ok" and row["trial"]), None)
+    if best is None:
+        return None
+    costs = {row["name"]: row["seconds"] for row in ledger.read(path / "final" / "costs.csv")}
+    trained = [costs.get(row["name"], "") for row in results if row["trial"]]
+    searched = [row["seconds"] for row in ledger.read(path / "timings.csv")]
+    return _row(name, best, sum(float(seconds or 0) for seconds in (*searched, *trained)))
+
+
+def _by_hand(path: Path) -> list[Row]:
+    """The network by hand, if it was trained."""
+    results = ledger.read(path / "final" / "results.csv")
+    costs = {row["name"]: row["seconds"] for row in ledger.read(path / "final" / "costs.csv")}
+    return [
+        _row(BY_HAND, row, float(costs.get(row["name"]) or 0))
+        for row in results
+        if not row["trial"] and row["status"] == "ok"
+    ]
+
+
+def _row(name: str, result: Row, seconds: float) -> Row:
+    measures = {key: value for key, value in result.items() if key.startswith(("validation_", "test_"))}
+    return {"name": name, "params": result["params"], "seconds": f"{seconds:.2f}", "images": "", **measures}
+
+
+def _fitted(name: str, dataset: Dataset) -> Row:
+    measured = pixels.measure(name, dataset)
+    nothing, values = float("nan"), {}
+    for split, measures in (("validation", measured.validation), ("test", measured.test)):
+        values |= {f"{split}_{n}": ledger.number(measures.get(n, nothing)) for n in dataset.task.names}
+    sizes = {"params": str(measured.params), "seconds": f"{measured.seconds:.2f}"}
+    return {"name": name, **sizes, "images": str(measured.images), **values}
+
+
+def _write(path: Path, rows: list[Row], measures: Sequence[str]) -> None:
+    columns = [f"{split}_{name}" for split in ("validation", "test") for name in measures]
+    text = io.StringIO()
+    heading = ["name", "params", "seconds", "images", *columns]
+    writer = csv.DictWriter(text, heading, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    ledger.write_atomic(path, text.getvalue().encode())
