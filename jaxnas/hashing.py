@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import jax
+import jax.extend.random
 import jax.numpy as jnp
 
 Extents = Sequence[int | jax.Array]  # of an array within a larger, padded one
@@ -34,3 +35,28 @@ def _lowbias32(x: jax.Array) -> jax.Array:
     x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> jnp.uint32(15))) * jnp.uint32(0x846CA68B)
     return x ^ (x >> jnp.uint32(16))
+
+
+def hashed(key: jax.Array) -> jax.Array:
+    """A key from which others are derived by the same hash, in a twentieth of the default's instructions."""
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl=_IMPLEMENTATION)
+
+
+def _derive(words: jax.Array, number: jax.Array) -> jax.Array:  # uint32 [2], integer [...] → uint32 [..., 2]
+    first = _lowbias32(_lowbias32(number.astype(jnp.uint32) ^ words[0]) + words[1])
+    return jnp.stack([first, _lowbias32(first ^ words[1])], axis=-1)
+
+
+def _derive_all(words: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return _derive(words, jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape))
+
+
+_IMPLEMENTATION = jax.extend.random.define_prng_impl(
+    key_shape=(2,),
+    seed=lambda seed: _derive(jnp.zeros(2, jnp.uint32), seed),
+    split=_derive_all,
+    random_bits=lambda words, width, shape: _derive_all(words, shape)[..., 0].astype(f"uint{width}"),
+    fold_in=_derive,
+    name="lowbias32",
+    tag="lowbias32",
+)

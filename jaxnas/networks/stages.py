@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
+from jaxnas.hashing import hashed
 from jaxnas.networks import chain, modules
 from jaxnas.networks.normalized import MOMENTUM, ConvNorm, Depthwise, Mode, Width, pair
 from jaxnas.networks.ops import convolution, pooling
@@ -162,10 +163,12 @@ def stages(
         return {OPTIONS[s.name][0]: OPTIONS[s.name][1] * (s.value == "yes") for s in settings}
 
     collected = modules.collecting(lambda structure: _Stages(structure, lowered))
+    init = collected["init"]
+    collected["init"] = lambda key, structure, knobs: init(hashed(key), structure, knobs)
     choices = sorted({*space.settings.stem, *space.settings.widths})
     wider = functools.partial(widen, choices=choices)
     return Network(
-        plan, **collected, widen=wider, pad=pad, crop=functools.partial(crop, init=collected["init"]),
+        plan, **collected, widen=wider, pad=pad, crop=functools.partial(crop, init=init),
         trainer_options=trainer_options,
     )  # fmt: skip
 
