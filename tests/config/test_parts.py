@@ -188,3 +188,20 @@ def test_a_measure_that_is_rewarded_is_reported(written):
     built = config.build(written(TOML, "--reward.measure", "macro_f1"))
     assert built.dataset is not None
     assert built.dataset.task.names == ("accuracy", "auc", "loss", "constant", "macro_f1")
+
+
+def test_a_space_is_given_the_shape_of_the_images_and_the_limits():
+    text = {
+        "space": {"name": "stages", "stem": [4], "widths": [4]},
+        "controller": {"name": "random"},
+        "data": {"source": "digits", "limit": 20},
+        "constraints": {"params": 500.0},
+    }
+    settings = config.from_table(text, [], "run")
+    for space in (config.build(settings).space, config.build_space(settings)):
+        assert space.settings[:2] == ((8, 8, 1), 10) and space.settings.max_params == 500
+    away = {**text, "data": {"source": "npz:nowhere.npz"}}
+    assert config.build_space(config.from_table(away, [], "run")).settings.image_shape == (32, 32, 3)
+    mock = {**text, "evaluator": {"name": "mock"}}
+    del mock["data"]
+    assert config.build(config.from_table(mock, [], "run")).space.settings.num_outputs == 10
