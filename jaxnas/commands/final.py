@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxnas import config, data
 from jaxnas.commands import export, progress
-from jaxnas.commands.console import print_check, print_table, short, terminal
+from jaxnas.commands.console import print_check, print_table, terminal
 from jaxnas.commands.start import PlannedSearch
 from jaxnas.export import quality
 from jaxnas.report import statistics
@@ -88,12 +88,17 @@ def show_twins(folder: Path, searches: Sequence[Path], dataset: Dataset) -> None
         print(f"beside the search a network by hand alone: task {task.name} has not one class an image")
     with progress.Counter("methods on pixels", len(pixels.METHODS)) as counter:
         rows = twins.write(folder / "final", searches, dataset, watch=counter.update)
-    measured = [f"validation_{task.names[0]}", *[f"test_{task.names[0]}"] * (dataset.test is not None)]
-    columns = ("name", "params", "seconds", "images", *measured)
-    heading = [name.replace("_", " ") for name in columns]
-    print_table(terminal(), [heading, *([short(row[name]) for name in columns] for row in rows)])
-    for sentence in twins.verdicts(rows, task.more_is_better):
-        print(sentence)
+    print(f"{task.names[0].replace('_', ' ')} beside less effort:")
+    splits = ["validation", *["test"] * (dataset.test is not None)]
+    table = [["name", "parameters", "seconds", "images", *splits]]
+    for row in rows:
+        values = (row[f"{split}_{task.names[0]}"] for split in splits)
+        shown = (f"{float(value):.4f}" if value else "" for value in values)
+        table.append([row["name"], f"{int(float(row['params'])):,}", row["seconds"], row["images"], *shown])
+    print_table(terminal(), table)
+    for row in rows:
+        if row["remark"]:
+            print(row["remark"])
 
 
 def summary(rows: list[dict[str, str]], dataset: Dataset) -> list[str]:

@@ -86,6 +86,20 @@ function quality(run) {
     fitted ? make("p", null, fitted) : null));
 }
 
+// What less effort reaches on the same images, in the order of twins.csv; sentences where that beats the search.
+function twins(run) {
+  if (!run.twins) return null;
+  const { columns, names, values, remarks } = run.twins, first = { params: "parameters" };
+  const heads = ["", ...columns.map((name) => first[name] || name.replaceAll("_", " "))];
+  const rows = names.map((name, i) => make("tr", null,
+    make("td.text", null, name), values[i].map((value) => make("td", null, number(value)))));
+  const about = "On the same images: the network that was found, and what a search has to beat. "
+    + "Parameters are the numbers that a method keeps, images those that it was fitted to.";
+  return wide(card("Beside less effort", about, make("div.scroll", null, make("table", { id: "twins" },
+    make("thead", null, make("tr", null, heads.map((text, k) => make(k ? "th" : "th.text", null, text)))),
+    make("tbody", null, rows))), remarks.filter(Boolean).map((text) => make("p.remark", null, `${text}.`))));
+}
+
 const COLUMNS = { // what is not said by a heading
   accuracy: "of validation, 0–1", auc: "area under the ROC curve, 0–1", constant: "1: predicts one class alone",
   balanced_accuracy: "mean recall of the classes, 0–1", macro_f1: "mean F1 of the classes, 0–1",

@@ -15,7 +15,7 @@ function draw() {
   document.getElementById("run").replaceChildren(...options);
   const pairs = [[rewards(), sizes()], [times(run), environment(run)]];
   for (const [a, b] of pairs) if (!a || !b) wide(a || b); // alone in its row
-  const details = [quality(run), heat(run), controller(run), networks(run), trials(run)];
+  const details = [quality(run), twins(run), heat(run), controller(run), networks(run), trials(run)];
   hideTip();
   const sections = [tiles(run), ...pairs[0], ...details, ...pairs[1]].filter(Boolean);
   document.getElementById("page").replaceChildren(...sections);

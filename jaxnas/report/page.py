@@ -23,13 +23,14 @@ from jaxnas.report.curves import records, rolling_mean
 from jaxnas.report.plots import evenly
 from jaxnas.report.runs import Run, column, numbers, with_twins
 from jaxnas.report.sources import Source, parts_of, write_of
-from jaxnas.runs import ledger
+from jaxnas.runs import ledger, twins
 
 LIMIT = 950_000  # bytes of a page
 TRIALS = (100_000, 20_000, 5000, 2000, 500)  # of a run in the table, the largest number that fits the limit
 POINTS = 500  # of a line at most
 BEST = 5  # networks that are drawn
 FILE = "report.html"
+SPLITS = ("validation", "test")
 
 
 def html(data: str, title: str, *, live: bool = False) -> str:
@@ -88,6 +89,7 @@ def _run(run: Run, twin: bool, source: Source | None, window: int, most: int) ->
         "best": _best(run, source),
         "measure": _measure(run),
         "quality": _quality(run.path / "best" / "metrics.json"),
+        "twins": _twins(run.path / "final" / twins.FILE),
         "times": _times(numbers(run.path / "timings.csv")),
         "environment": _environment(run.path),
         "config": _text(run.path / "config.toml"),
@@ -150,7 +152,7 @@ def _quality(path: Path) -> dict[str, Any] | None:
         metrics = json.loads(path.read_bytes())
         if "base" not in metrics:  # another version wrote it
             return None
-        splits = {split: _numbers(metrics[split]) for split in ("validation", "test") if metrics[split]}
+        splits = {split: _numbers(metrics[split]) for split in SPLITS if metrics[split]}
         return {
             "trial": metrics["trial"],
             "of_classes": bool(metrics["recall"]),
@@ -162,6 +164,19 @@ def _quality(path: Path) -> dict[str, Any] | None:
         }
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def _twins(path: Path) -> dict[str, Any] | None:
+    """The table of what less effort reaches, by the first measure of each split; None without it."""
+    rows = ledger.read(path)
+    splits = [next((n for n in rows[0] if n.startswith(f"{s}_")), "") for s in SPLITS] if rows else []
+    columns = ["params", "seconds", "images", *(n for n in splits if n and any(row[n] for row in rows))]
+    try:
+        values = [[_number(float(row[name] or "nan")) for name in columns] for row in rows]
+    except (KeyError, ValueError):
+        return None
+    names, remarks = ([row.get(key, "") for row in rows] for key in ("name", "remark"))
+    return {"columns": columns, "names": names, "values": values, "remarks": remarks} if rows else None
 
 
 def _numbers(values: Mapping[str, float | None]) -> dict[str, float | int | None]:

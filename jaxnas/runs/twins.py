@@ -2,7 +2,7 @@
 
 Rows are the best network of the search, that of its random twin, a network by hand that was trained by the
 same recipe, and, where images have classes, simple methods on their pixels. A method whose row is there is
-not fitted again.
+not fitted again. `remark` says in words where a row is better than the search.
 """
 
 import csv
@@ -50,39 +50,36 @@ def write(
         rows.append(before.get(name) or _fitted(name, dataset))
         _write(folder / FILE, rows, dataset.task.names)
         watch(done)
+    sentences = remarks(rows, dataset.task.names[0], dataset.task.more_is_better)
+    rows = [{**row, "remark": sentences.get(row["name"], "")} for row in rows]
     _write(folder / FILE, rows, dataset.task.names)
     return rows
 
 
-def verdicts(rows: Sequence[Row], more_is_better: bool = True) -> list[str]:
-    """What a person has to know: which rows are better than the search by the first validation measure.
+def remarks(rows: Sequence[Row], measure: str, more_is_better: bool) -> dict[str, str]:
+    """{name of a row: a sentence} of those that are better than the search by a measure of validation.
 
     The network by hand is better, too, where it is as good with half of the parameters. The commonest class
     is none of them: best/ says by itself where its network is no better than that.
     """
-    rows_by_name = {row["name"]: row for row in rows}
-    found = rows_by_name.get(FOUND)
-    if found is None:
-        return []
-    column = next(name for name in found if name.startswith("validation_"))
-    measure, sentences = column.removeprefix("validation_").replace("_", " "), []
+    rows_by_name, sentences = {row["name"]: row for row in rows}, {}
+    found, words = rows_by_name.get(FOUND), measure.replace("_", " ")
     for name, subject in SUBJECTS.items():
         row = rows_by_name.get(name)
-        if row is None or not row[column]:
+        if found is None or row is None or not row[f"validation_{measure}"]:
             continue
-        own, other = float(found[column]), float(row[column])
-        beats = other > own if more_is_better else other < own
-        if beats:
+        own, other = (float(each[f"validation_{measure}"]) for each in (found, row))
+        if other > own if more_is_better else other < own:
             degree = "higher" if more_is_better else "lower"
-            is_better = "is more accurate" if measure == "accuracy" else f"has a {degree} {measure}"
-            sentences.append(
+            is_better = "is more accurate" if measure == "accuracy" else f"has a {degree} {words}"
+            sentences[name] = (
                 f"{subject} {is_better} than the network that was found: {other:.4f} against {own:.4f}"
             )
         elif other == own and name == BY_HAND and 2 * float(row["params"]) <= float(found["params"]):
             sizes = " against ".join(f"{int(float(each['params'])):,}" for each in (row, found))
-            sentences.append(
-                f"{subject} has the same {measure} as the network that was found, {own:.4f}, with "
-                f"{sizes} parameters"
+            sentences[name] = (
+                f"{subject} has the same {words} as the network that was found, {own:.4f}, with {sizes} "
+                "parameters"
             )
     return sentences
 
@@ -127,7 +124,7 @@ def _fitted(name: str, dataset: Dataset) -> Row:
 def _write(path: Path, rows: list[Row], measures: Sequence[str]) -> None:
     columns = [f"{split}_{name}" for split in ("validation", "test") for name in measures]
     text = io.StringIO()
-    heading = ["name", "params", "seconds", "images", *columns]
+    heading = ["name", "params", "seconds", "images", *columns, "remark"]
     writer = csv.DictWriter(text, heading, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

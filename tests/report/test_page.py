@@ -120,6 +120,24 @@ def test_what_the_page_says_of_four_trials_by_hand(tmp_path):
     assert run["command"] == f"jaxnas search {tmp_path / 'config.toml'}"
 
 
+def test_what_less_effort_reaches_by_hand(tmp_path):
+    """The first measure of each split that is known; what is no such table is none."""
+    folder = make(tmp_path)
+    assert encoded(folder)[0]["twins"] is None
+    heading = "name,params,seconds,images,validation_auc,validation_loss,test_auc,test_loss,remark"
+    path = folder / "final" / "twins.csv"
+    path.parent.mkdir()
+    path.write_text(f"{heading}\nsearch,9,1.50,60,0.75,0.1,,,\nSVC,90,0.01,60,0.875,,,,An SVC is better\n")
+    assert encoded(folder)[0]["twins"] == {
+        "columns": ["params", "seconds", "images", "validation_auc"],
+        "names": ["search", "SVC"],
+        "values": [[9, 1.5, 60, 0.75], [90, 0.01, 60, 0.875]],
+        "remarks": ["", "An SVC is better"],
+    }
+    path.write_text(f"{heading}\nsearch,many,1.50,60,0.75,0.1,,,\n")
+    assert encoded(folder)[0]["twins"] is None
+
+
 @pytest.mark.parametrize("lines", [(), FOUR[1:2], FOUR[:1]])
 def test_no_trial_one_and_nothing_but_failures_have_a_page(tmp_path, lines):
     (run,) = encoded(make(tmp_path, lines))

@@ -16,26 +16,27 @@ def table(measure="accuracy", **values):
     ]
 
 
-def test_verdicts_by_hand():
+def test_remarks_by_hand():
     rows = table(found=(0.9861, 900), random=(0.98, 9), hand=(0.9861, 451), svc=(0.9917, 9000))
-    assert twins.verdicts(rows) == [
-        "An SVC on pixels is more accurate than the network that was found: 0.9917 against 0.9861"
-    ]
+    assert twins.remarks(rows, "accuracy", True) == {
+        "SVC": "An SVC on pixels is more accurate than the network that was found: 0.9917 against 0.9861"
+    }
     rows = table(found=(0.5, 900), random=(0.5, 9), hand=(0.5, 450))
-    assert twins.verdicts(rows) == [
-        "The network by hand has the same accuracy as the network that was found, 0.5000, with 450 against "
-        "900 parameters"
-    ]
+    assert twins.remarks(rows, "accuracy", True) == {
+        "by hand": "The network by hand has the same accuracy as the network that was found, 0.5000, with "
+        "450 against 900 parameters"
+    }
     rows = table("balanced_accuracy", found=(0.5, 900), random=(0.75, 9))
-    assert twins.verdicts(rows) == [
-        "The network that random search found has a higher balanced accuracy than the network that was "
-        "found: 0.7500 against 0.5000"
-    ]
+    assert twins.remarks(rows, "balanced_accuracy", True) == {
+        "random search": "The network that random search found has a higher balanced accuracy than the "
+        "network that was found: 0.7500 against 0.5000"
+    }
     rows = table("loss", found=(0.5, 900), random=(0.75, 9), hand=(0.25, 9), svc=("", 9))
-    assert twins.verdicts(rows, more_is_better=False) == [
-        "The network by hand has a lower loss than the network that was found: 0.2500 against 0.5000"
-    ]
-    assert twins.verdicts(table(svc=(1, 1))) == []  # no network could be trained
+    assert twins.remarks(rows, "loss", False) == {
+        "by hand": "The network by hand has a lower loss than the network that was found: 0.2500 against "
+        "0.5000"
+    }
+    assert twins.remarks(table(svc=(1, 1)), "accuracy", True) == {}  # no network could be trained
 
 
 def write(path, heading, *lines):
@@ -67,6 +68,7 @@ def test_a_method_that_is_done_is_not_fitted_again(finished, monkeypatch):
     written = ledger.read(finished / "final" / "twins.csv")
     assert [row["validation_loss"] for row in written] == [row["validation_loss"] for row in rows]
     assert done == [1, 2, 3]
+    assert [row["name"] for row in written if row["remark"]] == ["by hand", "SVC", "logistic regression"]
     path = finished / "final" / "twins.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:4]))  # killed after the SVC
     fitted, fit = [], twins._fitted
