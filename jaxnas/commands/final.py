@@ -57,7 +57,8 @@ def train(settings: config.Config, searches: Sequence[PlannedSearch], folder: Pa
         dataset = data.load(**vars(final.data))
     has_twins = settings.final.twins and dataset.kind == "image"
     for search in searches:
-        path, baseline = folder / search.folder, has_twins and not search.folder
+        path = folder / search.folder
+        baseline = has_twins and not search.folder and finalists.takes_baseline(dataset)
         trials = ledger.read(path / "trials.csv")
         wanted = len(finalists.candidates(trials, search.search.space, settings.final.top)) + baseline
         with progress.Counter(f"{search.folder or 'best networks'}: trained to the end", wanted) as counter:

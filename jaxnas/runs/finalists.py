@@ -63,6 +63,11 @@ def candidates(rows: list[dict[str, str]], space: Space, top: int) -> list[Candi
     ]
 
 
+def takes_baseline(dataset: Dataset) -> bool:
+    """Whether the network by hand, which halves images, is one for these inputs."""
+    return dataset.kind == "image" and min(dataset.train.inputs.shape[1:3]) > 1
+
+
 def train(
     folder: Path,
     settings: config.Config,
@@ -104,7 +109,7 @@ def train(
     if not searched:
         raise InputError(f"retrain: {ledger.without_success(rows, folder)}")
     groups = [(parts.network, searched)]
-    if baseline and dataset.kind == "image":
+    if baseline and takes_baseline(dataset):
         network, arch, text = by_hand(dataset.train.inputs.shape[1:], dataset.num_outputs)
         groups.append((network, [Candidate("baseline", -1, text, arch, "")]))
     folder = _open(folder, settings, kind, name)

@@ -14,6 +14,7 @@ from jaxnas.errors import InputError
 from jaxnas.runs import finalists, ledger, run
 from jaxnas.training import measured
 from jaxnas.training.task import MULTICLASS
+from tests.helpers import dataset
 
 TEXT = """
 [search]
@@ -221,6 +222,11 @@ def test_what_cannot_be_retrained(searched, tmp_path):
             settings, trainer=None, evaluator=dataclasses.make_dataclass("E", ["name"])("mock")
         )
         retrain.settings_of(mock, None)
+
+
+def test_images_that_cannot_be_halved_have_no_baseline():
+    assert [finalists.takes_baseline(dataset(shape=(h, 9, 1))) for h in (1, 2)] == [False, True]
+    assert not finalists.takes_baseline(dataset()._replace(kind="sequence"))
 
 
 def test_the_order_of_results_by_hand():
