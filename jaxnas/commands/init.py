@@ -16,12 +16,14 @@ from jaxnas.data import survey
 from jaxnas.data.survey import Survey
 from jaxnas.errors import InputError
 
-SMALL, LARGE = 32, 48  # pixels that a child sees: of images up to SMALL_UP_TO, and of larger ones
-SMALL_UP_TO = 100
-IMAGES = 2000  # of each split, at most
-PASSES = 8000  # training images that one child sees, all epochs together
-EPOCHS = (4, 30)
-BUDGET = 32
+# Pixels that a child sees: of images up to KEPT their own size, else so many by the shorter side.
+KEPT, SIZES = 40, ((100, 48), (10**9, 64))
+MINUTES = 10  # on CORES cores, of which SHARE trains: half of it the trials, half the final networks
+CORES, SHARE = 2, 0.7
+SECONDS = 6.5e-7  # of a core to train on one pixel of an image once (measured, docs/images.md)
+BUDGET, TOP = 12, 3  # trials, and networks that are trained to the end
+EPOCHS = (4, 200)  # of the final networks; a trial runs a whole schedule of a quarter of them
+PARAMS = 10_000
 NAMED = 5  # damaged files that are named
 
 
@@ -50,36 +52,39 @@ class Choices(NamedTuple):
 
     image_size: int
     color: str
-    num_blocks: int
     limit: int
     train: int  # images that a child is trained on
     validation: int  # images that it is measured on
-    epochs: int
+    epochs: int  # of a trial
+    final_epochs: int
     class_weights: str
 
 
 def choose(survey: Survey) -> Choices:
-    """A search of some minutes on two cores."""
+    """A search of about MINUTES on two cores, its final training included."""
     counts = survey.counts["train"]
     side = int(np.median(survey.sizes.min(axis=1)))
-    size = side if side <= 1.25 * SMALL else SMALL if side <= SMALL_UP_TO else LARGE
-    # Every prefix of a split holds the classes in proportion, so a limit keeps the rarest of them.
-    rarest = sum(counts.values()) / min(counts.values())
-    bound = max(IMAGES, round(2 * rarest))
+    size = side if side <= KEPT else next(size for most, size in SIZES if side <= most)
     shares = {split: 0.2 for split in ("validation", "test") if split not in survey.counts}
     whole = sum(counts.values())
     train = whole - sum(round(share * whole) for share in shares.values())
     validation = sum(survey.counts.get("validation", {}).values()) or round(0.2 * whole)
-    limit = bound if max(train, validation) > bound else 0
-    train, validation = min(train, bound), min(validation, bound)
+    # Images that one network can be shown, again and again, in its share of the time.
+    shown = CORES * 60 * MINUTES * SHARE / 2 / (SECONDS * size**2)
+    final_epochs = int(np.clip(round(shown / TOP / train), *EPOCHS))
+    # Every prefix of a split holds the classes in proportion, so a limit keeps the rarest of them.
+    rarest = whole / min(counts.values())
+    bound = max(round(shown / BUDGET / EPOCHS[0]), round(2 * rarest))
+    limit = bound if train > bound else 0
+    train, validation = min(train, bound), min(validation, bound) if limit else validation
     return Choices(
         image_size=size,
         color="gray" if survey.is_gray else "rgb",
-        num_blocks=3 if size >= 24 else 2 if size >= 8 else 1,
         limit=limit,
         train=train,
         validation=validation,
-        epochs=int(np.clip(round(PASSES / train), *EPOCHS)),
+        epochs=max(EPOCHS[0], min(round(shown / BUDGET / train), final_epochs // 4)),
+        final_epochs=final_epochs,
         class_weights="balanced" if max(counts.values()) >= 2 * min(counts.values()) else "none",
     )
 
@@ -119,7 +124,7 @@ def configuration(path: str, survey: Survey, file: Path) -> str:
     ]
     stored = (survey.sizes == chosen.image_size).all()
     resized = "every image becomes a square of so many pixels; more shows detail, time grows with its square"
-    limited = "images of each split, for a quick search; `jaxnas retrain RUN --data.limit 0` takes all"
+    limited = "images of each split for a trial; the final networks are trained on all of them"
     data = [
         ("source", f"folder:{path}", ""),
         ("image_size", chosen.image_size, "the size of the images" if stored else resized),
@@ -139,29 +144,30 @@ def configuration(path: str, survey: Survey, file: Path) -> str:
         )
         data.append(("measure", "balanced_accuracy", reason))
     sections = {
-        "search": [("budget", BUDGET, "networks to train; more find better ones, `jaxnas resume` goes on")],
+        "search": [("budget", BUDGET, "networks to try; more find better ones, `jaxnas resume` goes on")],
         "space": [
-            ("name", "blocks", "convolution, pooling and dropout; others: `jaxnas list spaces`"),
-            ("num_blocks", chosen.num_blocks, f"each halves the {chosen.image_size} pixels"),
-            ("filters", [8, 16, 32], "narrow layers: small networks, quick on a CPU"),
+            ("name", "stages", "blocks of convolutions in stages; others: `jaxnas list spaces`"),
+            ("max_params", PARAMS, "parameters at most; a larger network may be more accurate"),
+            ("mirror", True, "whether mirror images help is tried out, for some classes differ in it"),
+            ("light", True, "so is whether changes of brightness, contrast and colour do"),
         ],
         "controller": [
             ("name", "priority_queue", "learns from few trials; others: `jaxnas list controllers`"),
-            ("batch_size", 8, "networks a round"),
+            ("batch_size", 4, "networks a round"),
         ],
         "reward": [
             ("name", "accuracy_minus_params", "of equals the smaller network"),
-            ("weight", 1e-7, "100,000 parameters weigh as much as an accuracy of 0.01"),
+            ("weight", 1e-6, "10,000 parameters weigh as much as an accuracy of 0.01"),
         ],
         "data": data,
         "trainer": [
-            ("epochs", chosen.epochs, f"of {chosen.train} training images"),
-            ("patience", max(2, chosen.epochs // 4), "epochs without a better one that end the training"),
-            ("weights", "best", f"of the best epoch, by the validation images{uncertain}"),
-            ("batch_size", 32, ""),
-            ("learning_rate", 2e-3, ""),
-            ("flip", True, "mirror images are as good; false for letters, digits, left and right"),
+            ("recipe", "strong", "one cycle of the learning rate, augmentation, mixup: docs/trainer.md"),
+            ("epochs", chosen.epochs, f"of {chosen.train} training images: a short schedule, run to its end"),
             ("padding", "width", "networks that differ in width share a program: less to compile"),
+        ],
+        "final": [
+            ("top", TOP, f"best networks that are trained to the end; one of them becomes best/{uncertain}"),
+            ("epochs", chosen.final_epochs, "of each"),
         ],
     }
     lines = [f"# {line}".rstrip() for line in header]
