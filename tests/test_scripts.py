@@ -30,7 +30,7 @@ def load(name):
 def test_a_row_of_the_shipped_table_is_made_again():
     """As far as another machine's rounding lets it: the same child but for an image or two of 449."""
     script = load("make_rlmednas_table")
-    settings = config.load(script.ROOT / "configs" / "quickstart.toml", script.SPACE)
+    settings = config.load(script.ROOT / "configs" / "digits_reinforce.toml", script.SPACE)
     parts = config.build(settings)
     arch = parts.space.parse("C(16,3) P(2,2) D(0.1) SM")
     (made,) = script.measured(parts, settings, np.array([arch]), seed=0)
