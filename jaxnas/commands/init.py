@@ -147,6 +147,11 @@ def configuration(path: str, survey: Survey, file: Path) -> str:
         "search": [("budget", BUDGET, "networks to try; more find better ones, `jaxnas resume` goes on")],
         "space": [
             ("name", "stages", "blocks of convolutions in stages; others: `jaxnas list spaces`"),
+            ("blocks", ["conv", "residual", "separable"], "those that train fast on a CPU"),
+            ("widths", [8, 12, 16, 24, 32], "channels of a stage"),
+            ("kernels", [3], "pixels of a window; one size means fewer programs to compile"),
+            ("repeats", [1, 2], "blocks of a stage"),
+            ("attention", [False], "squeeze and excitation: slower, rarely better at this size"),
             ("max_params", PARAMS, "parameters at most; a larger network may be more accurate"),
             ("mirror", True, "whether mirror images help is tried out, for some classes differ in it"),
             ("light", True, "so is whether changes of brightness, contrast and colour do"),
