@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.extend.random
@@ -42,8 +43,8 @@ def hashed(key: jax.Array) -> jax.Array:
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_IMPLEMENTATION)
 
 
-def _derive(words: jax.Array, number: jax.Array) -> jax.Array:  # uint32 [2], integer [...] → uint32 [..., 2]
-    first = _lowbias32(_lowbias32(number.astype(jnp.uint32) ^ words[0]) + words[1])
+def _derive(words: jax.Array, number: Any) -> jax.Array:  # uint32 [2], integer [...] → uint32 [..., 2]
+    first = _lowbias32(_lowbias32(jnp.asarray(number, jnp.uint32) ^ words[0]) + words[1])
     return jnp.stack([first, _lowbias32(first ^ words[1])], axis=-1)
 
 

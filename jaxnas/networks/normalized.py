@@ -50,13 +50,14 @@ class ConvNorm(nn.Module):
         kernel: Any = self.param("kernel", lambda key: modules.he_uniform(key, shape, fan_in, extents))
         norm, lowering = Norm(F, self.begin, name="norm"), self.mode.lowering
         if not self.mode.training:
-            factor, shift = norm(None, pace)
+            factor, shift = norm.constants()
             kernel = (kernel.astype(jnp.float32) * factor.reshape(1, 1, 1, -1)).astype(x.dtype)
             return convolution.conv(
                 x, kernel, shift.astype(x.dtype), convolution.Spec(lowering, relu=self.relu)
             )
         y = convolution.conv(x, kernel.astype(x.dtype), jnp.zeros(F, x.dtype), convolution.Spec(lowering))
-        return _scaled(y, *norm(y, pace), self.relu)
+        y = norm(y, pace)
+        return nn.relu(y) if self.relu else y
 
 
 class Depthwise(nn.Module):
@@ -75,7 +76,8 @@ class Depthwise(nn.Module):
         y = depthwise(x, kernel.astype(x.dtype), 1, self.mode.lowering)
         if not self.norm:
             return y
-        return _scaled(y, *Norm(C, name="norm")(y if self.mode.training else None, pace), True)
+        norm = Norm(C, name="norm")
+        return nn.relu(norm(y, pace) if self.mode.training else scaled(y, *norm.constants()))
 
 
 class Norm(nn.Module):
@@ -84,27 +86,58 @@ class Norm(nn.Module):
     channels: int
     begin: float = 1.0
 
-    @nn.compact
-    def __call__(self, x: jax.Array | None, pace: Any) -> tuple[jax.Array, jax.Array]:
-        """What to multiply by and what to add, [C]; by the batch x [N, H, W, C], or by the statistics."""
+    def setup(self) -> None:
+        """Parameters and statistics, [C]."""
         C = (self.channels,)
-        scale: Any = self.param("scale", lambda key: jnp.full(C, self.begin, jnp.float32))
-        bias: Any = self.param("bias", lambda key: jnp.zeros(C, jnp.float32))
-        kept: dict[str, Any] = {
-            name: self.variable("batch_stats", name, start, C, jnp.float32)
-            for name, start in (("mean", jnp.zeros), ("var", jnp.ones))
-        }
-        mean, var = kept["mean"].value, kept["var"].value
-        if x is not None:
-            wide = x.astype(jnp.float32)
-            mean = jnp.mean(wide, axis=(0, 1, 2))
-            var = jnp.maximum(jnp.mean(wide * wide, axis=(0, 1, 2)) - mean * mean, 0)
-            for name, now in (("mean", mean), ("var", var)):
-                kept[name].value = kept[name].value + pace * (now - kept[name].value)
-        factor = scale.astype(jnp.float32) * jax.lax.rsqrt(var + EPSILON)
-        return factor, bias.astype(jnp.float32) - mean * factor
+        self.scale: Any = self.param("scale", lambda key: jnp.full(C, self.begin, jnp.float32))
+        self.bias: Any = self.param("bias", lambda key: jnp.zeros(C, jnp.float32))
+        self.mean: Any = self.variable("batch_stats", "mean", jnp.zeros, C, jnp.float32)
+        self.var: Any = self.variable("batch_stats", "var", jnp.ones, C, jnp.float32)
+
+    def __call__(self, x: jax.Array, pace: jax.Array) -> jax.Array:
+        """[N, H, W, C] → the same shape, by the batch; statistics move towards those of the batch."""
+        y, mean, var = _normalize(x, self.scale.astype(jnp.float32), self.bias.astype(jnp.float32))
+        for kept, now in ((self.mean, mean), (self.var, var)):
+            kept.value = kept.value + pace * (now - kept.value)
+        return y
+
+    def constants(self) -> tuple[jax.Array, jax.Array]:
+        """What the statistics say to multiply by and to add, [C]."""
+        factor = self.scale.astype(jnp.float32) * jax.lax.rsqrt(self.var.value + EPSILON)
+        return factor, self.bias.astype(jnp.float32) - self.mean.value * factor
 
 
-def _scaled(x: jax.Array, factor: jax.Array, shift: jax.Array, relu: bool) -> jax.Array:
+@jax.custom_vjp
+def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """y, and the batch's mean and variance [C], which have no gradient."""
+    return _normalize_forward(x, scale, bias)[0]
+
+
+def _normalize_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[tuple, tuple]:
+    wide, n = x.astype(jnp.float32), x.size // x.shape[-1]
+    mean = wide.sum((0, 1, 2)) / n
+    var = jnp.maximum((wide * wide).sum((0, 1, 2)) / n - mean * mean, 0)
+    inverse = jax.lax.rsqrt(var + EPSILON)
+    factor = scale * inverse
+    return (scaled(x, factor, bias - mean * factor), mean, var), (x, mean, inverse, factor)
+
+
+def _normalize_backward(residuals: tuple, gradients: tuple) -> tuple:
+    x, mean, inverse, factor = residuals
+    wide, dy, n = x.astype(jnp.float32), gradients[0].astype(jnp.float32), x.size // x.shape[-1]
+    d_bias = dy.sum((0, 1, 2))
+    d_scale = inverse * ((dy * wide).sum((0, 1, 2)) - mean * d_bias)
+    # factor · (dy − d_bias/n − (x − mean) · inverse · d_scale/n), ordered by dy, x and what has neither
+    by_x = -factor * inverse * d_scale / n
+    rest = -factor * d_bias / n - by_x * mean
+    dx = scaled(dy, factor, rest) + wide * by_x.reshape(1, 1, 1, -1)
+    return dx.astype(x.dtype), d_scale, d_bias
+
+
+_normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+def scaled(x: jax.Array, factor: jax.Array, shift: jax.Array) -> jax.Array:
+    """x [N, H, W, C] · factor [C] + shift [C], in float32."""
     y = x.astype(jnp.float32) * factor.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)
-    return (nn.relu(y) if relu else y).astype(x.dtype)
+    return y.astype(x.dtype)

@@ -34,7 +34,7 @@ EXAMPLES = {
     "stages": {
         "image_shape": (8, 8, 2), "num_outputs": 3, "stem": (3, 4), "stages": 2,
         "blocks": ("conv", "residual", "separable", "inverted3"),
-        "widths": (4, 6), "kernels": (3,), "repeats": (1, 3), "attention": (False, True), "max_params": 1_500,
+        "widths": (4, 6), "kernels": (3,), "repeats": (1, 2), "attention": (False, True), "max_params": 1_500,
     },
 }  # fmt: skip
 
