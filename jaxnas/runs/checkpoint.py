@@ -169,7 +169,7 @@ class Saver:
 def to_safetensors(params: PyTree, metadata: dict[str, str]) -> bytes:
     """Parameters as a safetensors file, {path with slashes: array}."""
     flat = {
-        _name(path): np.ascontiguousarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        _name(path): np.asarray(leaf, order="C") for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
     return save_arrays(flat, metadata)
 

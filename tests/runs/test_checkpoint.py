@@ -148,3 +148,12 @@ def test_what_is_said_is_json(checkpoints, tmp_path):
     checkpoints.wait()
     about = json.loads((tmp_path / "state" / "1" / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
     assert set(about) == {"seconds", "sha256"}
+
+
+def test_safetensors_keep_every_shape(tmp_path):
+    """Also of a number, such as the steps that statistics were collected for, and of transposed arrays."""
+    params = {"steps": np.float32(3), "w": np.arange(6, dtype=np.float32).reshape(2, 3).T, "b": np.ones(2)}
+    (tmp_path / "w").write_bytes(checkpoint.to_safetensors(params, {}))
+    read = checkpoint.from_safetensors(tmp_path / "w", params)
+    assert {name: array.shape for name, array in read.items()} == {"steps": (), "w": (3, 2), "b": (2,)}
+    assert all(np.array_equal(read[name], params[name]) for name in params)
