@@ -26,7 +26,7 @@ from jaxnas.networks import chain, modules
 from jaxnas.networks.normalized import MOMENTUM, ConvNorm, Depthwise, Mode, Width, pair
 from jaxnas.networks.ops import convolution, pooling
 from jaxnas.spaces.layers import Setting, Stage, Stem
-from jaxnas.spaces.stages_parts import EXPANSION, SE_REDUCTION
+from jaxnas.spaces.stages_parts import EXPANSION, SE_REDUCTION, cost_of
 from jaxnas.types import Network, PyTree, Space
 
 SCANNED = 2  # equal blocks in a row, at least, that become one function in a loop
@@ -159,8 +159,14 @@ def stages(
         return Structure(image_shape, stem, built, num_outputs, dropout > 0), {"dropout": np.float32(dropout)}
 
     def trainer_options(arch: Any) -> dict[str, Any]:
-        settings = (part for part in space.layers(arch) if isinstance(part, Setting))
-        return {OPTIONS[s.name][0]: OPTIONS[s.name][1] * (s.value == "yes") for s in settings}
+        decided = (part for part in space.layers(arch) if isinstance(part, Setting))
+        return {OPTIONS[d.name][0]: OPTIONS[d.name][1] * (d.value == "yes") for d in decided}
+
+    settings = space.settings._replace(image_shape=image_shape, num_outputs=num_outputs)
+
+    def size(structure: Structure) -> dict[str, int]:
+        parts = (Stem(structure.stem), *structure.stages)
+        return dict(zip(("params", "flops"), cost_of(parts, settings), strict=True))
 
     collected = modules.collecting(lambda structure: _Stages(structure, lowered))
     init = collected["init"]
@@ -169,7 +175,7 @@ def stages(
     wider = functools.partial(widen, choices=choices)
     return Network(
         plan, **collected, widen=wider, pad=pad, crop=functools.partial(crop, init=init),
-        trainer_options=trainer_options,
+        trainer_options=trainer_options, size=size,
     )  # fmt: skip
 
 

@@ -95,6 +95,9 @@ def _check_init(network: Network, structure: Any, knobs: PyTree, key: jax.Array,
     sizes = sum(leaf.size for leaf in jax.tree.leaves(weights))
     counted = training.count_params(network, structure)
     promise(counted == sizes, f"init: {sizes} weights of {where}, and {counted} are counted from its plan")
+    if network.size is not None:
+        stated = network.size(structure)["params"]
+        promise(stated == sizes, f"size: {where} has {sizes} parameters, and is said to have {stated}")
     return params
 
 

@@ -111,11 +111,18 @@ def size_of(settings: Settings, structure: Any, knobs: PyTree) -> dict[str, floa
     if structure not in sizes:
         while len(sizes) >= REMEMBERED:
             sizes.pop(next(iter(sizes)))
-        sizes[structure] = {
-            "params": count_params(settings.network, structure),
-            "flops": count_flops(settings.network, structure, knobs, settings.input_shape),
-        }
+        sizes[structure] = counted(settings.network, structure, knobs, settings.input_shape)
     return sizes[structure]
+
+
+def counted(
+    network: Network, structure: Any, knobs: PyTree, input_shape: tuple[int, ...]
+) -> dict[str, float]:
+    """The parameters of a structure and the operations of its forward pass: as it says, or by tracing it."""
+    if network.size is not None:
+        return network.size(structure)
+    flops = count_flops(network, structure, knobs, input_shape)
+    return {"params": count_params(network, structure), "flops": flops}
 
 
 def widened(settings: Settings, structure: Any, knobs: PyTree, trainer: Trainer) -> Any:
