@@ -789,7 +789,7 @@ def test_export_predict_and_retrain(capsys, monkeypatch, finish_run):
     assert jaxnas("retrain", run, "--top", "1", "--epochs", "1") == 0
     out = capsys.readouterr().out
     assert out.startswith("trained 1/2")
-    assert "baseline: C(32,3,1)" in out
+    assert "baseline: stem(16) - residual(16,3) - residual(32,3) - GAP() - SM()" in out
     retrained = json.loads((run / "retrained" / "best" / "metrics.json").read_text())
     row = ledger.read(run / "retrained" / "results.csv")[0]
     assert np.float32(retrained["test"]["accuracy"]) == np.float32(row["test_accuracy"])

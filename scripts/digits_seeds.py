@@ -1,9 +1,9 @@
-"""Does the quickstart's REINFORCE beat its random twin? Ten seeds, one process.
+"""Does a search's controller beat its random twin? Ten seeds, one process.
 
-    python scripts/quickstart_seeds.py [--seeds 10] [OVERRIDES …]
+    python scripts/digits_seeds.py [--seeds 10] [OVERRIDES …]
 
-Prints the mean reward of the second half of the budget for both sides of every seed. The exit code is 1 if
-REINFORCE is ahead in fewer than nine tenths of the seeds.
+By default REINFORCE on digits. Prints the mean reward of the second half of the budget for both sides of
+every seed. The exit code is 1 if the controller is ahead in fewer than nine tenths of the seeds.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from jaxnas import config, controllers, loop
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--config", default="configs/quickstart.toml")
+    parser.add_argument("--config", default="configs/digits_reinforce.toml")
     parser.add_argument("--seeds", type=int, default=10)
     options, overrides = parser.parse_known_args()
     settings = config.load(options.config, overrides)
