@@ -15,6 +15,7 @@ from jaxnas.config import options
 from jaxnas.data import survey
 from jaxnas.data.survey import Survey
 from jaxnas.errors import InputError
+from jaxnas.spaces.stages_parts import stages_of
 
 # Pixels that a child sees: of images up to KEPT their own size, else so many by the shorter side.
 KEPT, SIZES = 40, ((100, 48), (10**9, 64))
@@ -52,6 +53,7 @@ class Choices(NamedTuple):
 
     image_size: int
     color: str
+    stages: int
     limit: int
     train: int  # images that a child is trained on
     validation: int  # images that it is measured on
@@ -80,6 +82,7 @@ def choose(survey: Survey) -> Choices:
     return Choices(
         image_size=size,
         color="gray" if survey.is_gray else "rgb",
+        stages=stages_of((size, size, 1)),
         limit=limit,
         train=train,
         validation=validation,
@@ -144,9 +147,14 @@ def configuration(path: str, survey: Survey, file: Path) -> str:
         )
         data.append(("measure", "balanced_accuracy", reason))
     sections = {
-        "search": [("budget", BUDGET, "networks to try; more find better ones, `jaxnas resume` goes on")],
+        "search": [
+            ("budget", BUDGET, "networks to try; more find better ones, `jaxnas resume` goes on"),
+            ("duplicates", "resample", "a network that was tried is not tried again"),
+        ],
         "space": [
             ("name", "stages", "blocks of convolutions in stages; others: `jaxnas list spaces`"),
+            ("stages", chosen.stages, f"each halves the {chosen.image_size} pixels"),
+            ("min_stages", chosen.stages, "all of them are always there: fewer see too little of an image"),
             ("blocks", ["conv", "residual", "separable"], "those that train fast on a CPU"),
             ("widths", [8, 12, 16, 24, 32], "channels of a stage"),
             ("kernels", [3], "pixels of a window; one size means fewer programs to compile"),

@@ -77,15 +77,15 @@ def test_splits_are_seen():
         # image are 280,454 images: 390 epochs for each of three networks, at most 200; 97 for each trial.
         (counted((200, 200)), {"limit": 0, "train": 240, "validation": 80, "epochs": 50}),
         (counted((200, 200)), {"final_epochs": 200, "class_weights": "none"}),
-        (counted((200, 200)), {"image_size": 48, "color": "gray"}),
+        (counted((200, 200)), {"image_size": 48, "color": "gray", "stages": 4}),
         (counted((500, 500), validation=(9, 9)), {"train": 800, "validation": 18, "epochs": 29}),
         (counted((9000, 9000)), {"limit": 5843, "train": 5843, "validation": 3600, "epochs": 4}),
         (counted((9000, 9000)), {"final_epochs": 9}),
         (counted((99990, 10)), {"limit": 20000, "train": 20000, "class_weights": "balanced"}),
         (counted((20, 11)), {"class_weights": "none"}),
         (counted((20, 10)), {"class_weights": "balanced"}),
-        (counted((20, 20), ((28, 28),)), {"image_size": 28}),
-        (counted((20, 20), ((8, 8),)), {"image_size": 8}),
+        (counted((20, 20), ((28, 28),)), {"image_size": 28, "stages": 3}),
+        (counted((20, 20), ((8, 8),)), {"image_size": 8, "stages": 2}),
         (counted((20, 20), ((300, 200),), False), {"image_size": 64, "color": "rgb"}),
     ],
 )  # fmt: skip
