@@ -35,6 +35,7 @@ def search(
     data: Section | None = None,
     trainer: dict[str, Any] | None = None,
     constraints: dict[str, Any] | None = None,
+    final: dict[str, Any] | None = None,
     runtime: dict[str, Any] | None = None,
     folder: str | Path = "checkpoints",
     **search: Any,
@@ -51,6 +52,7 @@ def search(
       data: a source such as "digits" or "folder:PATH", or a table such as {"source": "digits", "limit": 500}.
       trainer: options of the training.
       constraints: limits on parameters and operations.
+      final: how the best networks are trained to the end, such as {"top": 3, "epochs": 60}.
       runtime: the machine; it has to be set before JAX has computed anything in this process.
       folder: where runs are written; this one is named by `name`, by default "SPACE_CONTROLLER".
       **search: keys of [search], such as budget=100, seed=1, twin=True.
@@ -61,7 +63,7 @@ def search(
     """
     sections = {"space": space, "controller": controller, "evaluator": evaluator, "reward": reward}
     sections |= {"network": network, "data": data, "trainer": trainer}
-    sections |= {"constraints": constraints, "runtime": runtime}
+    sections |= {"constraints": constraints, "final": final, "runtime": runtime}
     known = {field.name for field in dataclasses.fields(config.SearchSettings)}
     for name in search:
         if name not in known:
@@ -162,9 +164,9 @@ class Report(NamedTuple):
 def _table(section: str, given: Any) -> dict[str, Any]:
     if isinstance(given, dict):
         return dict(given)
-    if isinstance(given, str) and section not in ("trainer", "constraints", "runtime"):
+    if isinstance(given, str) and section not in ("trainer", "constraints", "final", "runtime"):
         return {"source" if section == "data" else "name": given}
-    takes = "a table" if section in ("trainer", "constraints", "runtime") else "a name or a table"
+    takes = "a table" if section in ("trainer", "constraints", "final", "runtime") else "a name or a table"
     raise InputError(f"{section}: found {options.show(given)}; it takes {takes}")
 
 

@@ -66,6 +66,11 @@ def searches_of(settings: config.Config, parts: config.Parts) -> tuple[config.Co
         raise InputError(
             f"search.stop.accuracy: the evaluator has no {stop.measure} to stop at, it measures {names}"
         )
+    if settings.final.top and (settings.search.seeds > 1 or not hasattr(settings.trainer, "epochs")):
+        why = "many searches keep no networks" if settings.search.seeds > 1 else "the evaluator trains none"
+        raise InputError(
+            f"final.top: got {settings.final.top}, networks to train to the end; {why}: set it to 0"
+        )
     search = loop.make(parts.space, parts.controller, parts.evaluator, parts.reward, parts.rejected)
     if settings.search.seeds > 1:
         _check_many(settings)

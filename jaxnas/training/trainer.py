@@ -111,7 +111,7 @@ def make(
       network: what is trained.
       dataset: its task, its preparation, and how many inputs it has, which the functions are given.
       axis: name of the vmapped population axis, None where children run alone.
-      recipe: plain, the defaults; strong, what reaches known accuracies (docs/trainer.md has the ablation).
+      recipe: plain, the defaults; strong, for small networks with batch normalization (docs/trainer.md).
         It sets several options together; any of them can still be given.
       epochs: passes over the training inputs, each in another order.
       batch_size: inputs a training step.

@@ -113,3 +113,19 @@ def test_summary():
     untested = final.summary([row(0.9, "")], data._replace(test=None))
     assert untested[1:] == ["accuracy: 0.9000 of 10 validation"]
     assert final.summary([{"status": "failed"}], data) == ["no network could be trained to the end"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--evaluator.name", "mock"], "the evaluator trains none"),
+        (["--search.seeds", "2", "--search.no-twin"], "many searches keep no networks"),
+    ],
+)
+def test_runs_that_end_with_no_network(flags, why, tmp_path, capsys):
+    """They are refused in one line, and leave no folder."""
+    (tmp_path / "small.toml").write_text(TEXT)
+    assert main(["search", str(tmp_path / "small.toml"), "--folder", str(tmp_path), *flags]) == 2
+    message = f"final.top: got 2, networks to train to the end; {why}: set it to 0"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "small").exists()
