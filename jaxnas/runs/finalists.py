@@ -135,7 +135,10 @@ def train(
     if not joins_validation:  # else in the order of the search, for nothing else was measured
         results.sort(key=functools.partial(_rank, dataset.task))
     _compare(folder, dataset, [row["name"] for row in results if row["status"] == "ok"])
-    return folder, [*results, *(done[candidate.name] for candidate in wanted[len(searched) :])]
+    rows = [*results, *(done[candidate.name] for candidate in wanted[len(searched) :])]
+    others = [row for row in done.values() if row not in rows]  # of a training that was asked for more
+    _write_csv(folder / "results.csv", [list(rows[0]), *(list(row.values()) for row in [*rows, *others])])
+    return folder, rows
 
 
 def _open(folder: Path, settings: config.Config, kind: str, name: str) -> Path:

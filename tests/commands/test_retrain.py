@@ -72,6 +72,7 @@ def test_what_is_trained(searched, retrained):
     chosen = sorted(trials, key=lambda row: -float(row["reward"]))
     assert {row["architecture"] for row in rows[:-1]} == {row["architecture"] for row in chosen[:2]}
     assert [row["name"] for row in rows][-1] == "baseline"
+    assert ledger.read(folder / "results.csv") == rows  # in this order, whichever was trained first
     assert float(rows[0]["validation_accuracy"]) >= float(rows[1]["validation_accuracy"])
     assert {row["epochs"] for row in rows} == {"4"}  # twice the epochs: longer is longer
     searched_rewards = {row["architecture"]: row["reward"] for row in chosen[:2]}
