@@ -70,7 +70,7 @@ class Network(NamedTuple):
     train: Callable | None = None  # as apply, with a key → (outputs, the new statistics)
     trainer_options: Callable | None = None  # host: arch → {option of the trainer that arch decides: value}
     # host: Structure → {"params": …, "flops": …} where that is known without tracing the network, exactly
-    size: Callable[[Any], dict[str, int]] | None = None
+    size: Callable[[Any], dict[str, float]] | None = None
 
 
 class Proposal(NamedTuple):

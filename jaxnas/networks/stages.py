@@ -164,7 +164,7 @@ def stages(
 
     settings = space.settings._replace(image_shape=image_shape, num_outputs=num_outputs)
 
-    def size(structure: Structure) -> dict[str, int]:
+    def size(structure: Structure) -> dict[str, float]:
         parts = (Stem(structure.stem), *structure.stages)
         return dict(zip(("params", "flops"), cost_of(parts, settings), strict=True))
 
