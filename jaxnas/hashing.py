@@ -32,6 +32,13 @@ def hash_bits(
     return _lowbias32(_lowbias32(index ^ words[..., 0]) + words[..., 1])
 
 
+def uniform(
+    key: jax.Array, shape: tuple[int, ...], extents: Extents | None = None
+) -> jax.Array:  # typed key → float32 [shape]
+    """Numbers in [0, 1), multiples of 2⁻²⁴, as `hash_bits`."""
+    return (hash_bits(key, shape, extents) >> jnp.uint32(8)).astype(jnp.float32) * 2.0**-24
+
+
 def _lowbias32(x: jax.Array) -> jax.Array:
     x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> jnp.uint32(15))) * jnp.uint32(0x846CA68B)

@@ -3,10 +3,11 @@
     python scripts/accuracy.py configs/quickstart.toml [--seeds 3] [OVERRIDES …]
     python scripts/accuracy.py FOLDER [--new OTHER] [--seeds 3] [OVERRIDES …]
 
-A folder of images is given to `jaxnas init`, and what that writes to `jaxnas search`, word for word. One row
-a seed: minutes on the clock, the share of CPU seconds that went to the compiler, and of best/ its parameters
-and its measure on the validation and test splits; with `--new` its balanced accuracy on the images of another
-folder with the same classes, none of which the search has seen. The last row has the medians.
+A folder of images is given to `jaxnas init`, and what that writes to `jaxnas search`, word for word. One
+row a seed: minutes on the clock, the seconds that the searches' compilers took (final training apart) as a
+share of all CPU seconds, and of best/ its parameters and its measure on the validation and test splits;
+with `--new` its balanced accuracy on the images of another folder with the same classes, none of which the
+search has seen. The last row has the medians.
 """
 
 import argparse
@@ -54,7 +55,9 @@ def balanced_accuracy(answers: str, root: Path) -> float:
       root: the folder of the images.
     """
     right: dict[str, list[bool]] = {}
-    for truth, answer in re.findall(rf"^{re.escape(str(root))}/([^/]+)/[^:]+: *(\S+)", answers, re.MULTILINE):
+    for truth, answer in re.findall(
+        rf"^{re.escape(str(root))}/([^/]+)/[^:]+: *(.+?) [01]\.\d+", answers, re.MULTILINE
+    ):
         right.setdefault(truth, []).append(truth == answer)
     return statistics.mean(statistics.mean(of_class) for of_class in right.values())
 

@@ -6,7 +6,8 @@ The data and the training are those of configs/digits_reinforce.toml: 5 epochs o
 32. A row a training, five in a row of one architecture; the measures of the evaluator `trained`, which are
 of the validation split, and `test_accuracy`. Takes some minutes on two cores; no download. On another
 machine or with other versions of the packages the last bits of a training differ, and an image or two with
-them."""
+them.
+"""
 
 import argparse
 import csv

@@ -34,7 +34,8 @@ def execute_and_print(
     report.write(runs, folder, {runs[0].path: report_page.source_of(parts)})
     if len(searches) > 1:
         report.show(report.compare(runs))
-        for line in quality.words(quality.read(folder / "best")):
+        words = [] if settings.final.top else quality.words(quality.read(folder / "best"))
+        for line in words:  # the final training has said it
             print(line)
     has_network, path = (folder / "best" / "model.stablehlo").exists(), shlex.quote(str(folder))
     contents = "its page is report.html" + ", its best network best/" * has_network
@@ -88,10 +89,10 @@ def _execute(
         display.finish(summary)
         spent[search.folder or "search"] = time.perf_counter() - display.began
     page.write()
-    if settings.final.top and parts.dataset is not None and hasattr(settings.trainer, "epochs"):
+    if settings.final.top:
         began = time.perf_counter()
-        with process.Signals().raised():
-            final.train(settings, searches, folder, parts.dataset)
+        assert parts.dataset is not None
+        final.train(settings, searches, folder, parts.dataset)
         spent["final training"] = time.perf_counter() - began
         page.write()
     elif checked := searches[0].best_network.check(folder):

@@ -13,7 +13,7 @@ from jaxnas.commands.console import print_check, print_table, terminal
 from jaxnas.commands.start import PlannedSearch
 from jaxnas.export import quality
 from jaxnas.report import statistics
-from jaxnas.runs import finalists, ledger, pixels, twins
+from jaxnas.runs import finalists, ledger, pixels, process, twins
 from jaxnas.types import Dataset, Task
 
 ANNEALED = ("cosine", "one_cycle")  # schedules whose last weights are the ones to keep
@@ -26,8 +26,7 @@ def settings_of(settings: config.Config) -> config.Config:
     if final.full:
         whole = dataclasses.replace(settings.data, limit=0, fraction=1.0)
         settings = dataclasses.replace(settings, data=whole)
-    # Twins change nothing of the others, so they may be asked for later.
-    return dataclasses.replace(settings, final=dataclasses.replace(final, twins=True))
+    return settings
 
 
 def trained_to_the_end(settings: config.Config, epochs: int, repeats: int = 1) -> config.Config:
@@ -50,8 +49,16 @@ def train(settings: config.Config, searches: Sequence[PlannedSearch], folder: Pa
     """Train the best architectures of each search of a run, write best/ of each, and print what they reached.
 
     Raises:
-      InputError: a search has no trial that succeeded.
+      InputError: a search has no trial that succeeded, or was trained to the end with other settings.
+      Interrupted: SIGINT or SIGTERM; the networks that are done are saved.
     """
+    with process.Signals() as signals, signals.raised():
+        _train(settings, searches, folder, dataset)
+
+
+def _train(
+    settings: config.Config, searches: Sequence[PlannedSearch], folder: Path, dataset: Dataset
+) -> None:
     final = settings_of(settings)
     if final.data != settings.data:
         dataset = data.load(**vars(final.data))
@@ -68,7 +75,7 @@ def train(settings: config.Config, searches: Sequence[PlannedSearch], folder: Pa
                 dataset,
                 trials,
                 settings.final.top,
-                kind="final",
+                kind=finalists.FINAL,
                 baseline=baseline,
                 watch=counter.update,
             )
@@ -88,7 +95,7 @@ def show_twins(folder: Path, searches: Sequence[Path], dataset: Dataset) -> None
     if task.predict is None:
         print(f"beside the search a network by hand alone: task {task.name} has not one class an image")
     with progress.Counter("methods on pixels", len(pixels.METHODS)) as counter:
-        rows = twins.write(folder / "final", searches, dataset, watch=counter.update)
+        rows = twins.write(folder / finalists.FINAL, searches, dataset, watch=counter.update)
     print(f"{task.names[0].replace('_', ' ')} beside less effort:")
     splits = ["validation", *["test"] * (dataset.test is not None)]
     table = [["name", "parameters", "seconds", "images", *splits]]

@@ -20,8 +20,7 @@ def source_of(parts: config.Parts) -> report.Source:
 
 
 def spaces(runs: Sequence[report.Run]) -> dict[Path, report.Source]:
-    """{path of a run: a source with its space alone}, which needs no data; runs whose space cannot be built
-    are left out."""
+    """{path of a run: a source with its space alone}; runs whose space cannot be built are left out."""
     known: dict[Path, report.Source] = {}
     for run in runs:
         with contextlib.suppress(InputError):
@@ -38,11 +37,12 @@ def sources(runs: Sequence[report.Run]) -> dict[Path, report.Source]:
     for run in runs:
         try:
             settings = config.load(run.path / "config.toml")
-            source = report.Source(config.build_space(settings))
+            try:
+                source = source_of(config.build(settings))
+            except InputError:  # where the data is not here
+                source = report.Source(config.build_space(settings))
         except InputError:
             continue
-        with contextlib.suppress(InputError):  # where the data is not here
-            source = source_of(config.build(settings))
         sources |= {shown.path: source for shown in (run, run.twin) if shown is not None}
     return sources
 

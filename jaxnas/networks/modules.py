@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnas.hashing import Extents, hash_bits
+from jaxnas.hashing import Extents, hash_bits, uniform
 from jaxnas.networks.ops import convolution
 from jaxnas.networks.ops.pooling import Pool
 from jaxnas.types import PyTree
@@ -43,8 +43,7 @@ def he_uniform(
 
 def _uniform(key: jax.Array, shape: tuple[int, ...], extents: Extents | None) -> jax.Array:
     """Uniform in [−1, 1); zero beyond `extents`."""
-    bits = hash_bits(key, shape, extents) >> jnp.uint32(8)
-    x = 2 * (bits.astype(jnp.float32) * 2.0**-24) - 1
+    x = 2 * uniform(key, shape, extents) - 1
     for axis, extent in enumerate(extents or ()):
         x = jnp.where(jax.lax.broadcasted_iota(jnp.int32, shape, axis) < extent, x, 0.0)
     return x

@@ -9,9 +9,7 @@ Of images a network by hand is trained beside them by the same rules, `networks/
 """
 
 import contextlib
-import csv
 import functools
-import io
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +28,7 @@ from jaxnas.types import OK, STATUS, Dataset, Network, PyTree, Space, Split, Tas
 
 ROOT = 0x2E72A1  # folded into a search's seed: no trial has these keys
 ENSEMBLE = 5  # networks
+FINAL = "final"  # the folder of what the search itself trains to the end
 
 
 class Candidate(NamedTuple):
@@ -86,7 +85,7 @@ def train(
     Args:
       folder: the run's.
       settings: its configuration, with the trainer that these networks are trained by.
-      dataset: what they are trained and measured on; a test split is looked at once, when all is trained.
+      dataset: what they are trained and measured on; no choice is made by its test split.
       rows: the run's trials.
       top: how many architectures.
       kind: what the folder of the results is called.
@@ -129,7 +128,7 @@ def train(
                     done[result.candidate.name] = {name: str(value) for name, value in result.row.items()}
                     # Last: a row says that the rest is there.
                     lines = [list(result.row), *(list(row.values()) for row in done.values())]
-                    _write_csv(folder / "results.csv", lines)
+                    ledger.write(folder / "results.csv", lines)
                     watch(sum(candidate.name in done for candidate in wanted))
     results = [done[candidate.name] for candidate in searched]
     if not joins_validation:  # else in the order of the search, for nothing else was measured
@@ -137,18 +136,19 @@ def train(
     _compare(folder, dataset, [row["name"] for row in results if row["status"] == "ok"])
     rows = [*results, *(done[candidate.name] for candidate in wanted[len(searched) :])]
     others = [row for row in done.values() if row not in rows]  # of a training that was asked for more
-    _write_csv(folder / "results.csv", [list(rows[0]), *(list(row.values()) for row in [*rows, *others])])
+    ledger.write(folder / "results.csv", [list(rows[0]), *(list(row.values()) for row in [*rows, *others])])
     return folder, rows
 
 
 def _open(folder: Path, settings: config.Config, kind: str, name: str) -> Path:
-    """The folder of the results, with its configuration."""
-    text = config.dump(settings)
+    """The folder of the results, with its configuration; a search may have gone on since it was made."""
     folder = folder / (f"{kind}-{name}" if name else kind)
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "config.toml").exists() and (folder / "config.toml").read_text("utf-8") != text:
-        raise InputError(f"{folder}: was made with other settings; delete it, repeat those, or give a --name")
-    ledger.write_atomic(folder / "config.toml", text.encode())
+    path = folder / "config.toml"
+    if path.exists() and (lines := config.differences(config.load(path), settings)):
+        fix = "delete it, or repeat those" + ", or give a --name" * (kind != FINAL)
+        raise InputError(f"{folder}: was made with other settings; {fix} ({lines[0]})")
+    ledger.write_atomic(path, config.dump(settings).encode())
     return folder
 
 
@@ -162,15 +162,16 @@ def _trainer(
     trainer = training.make(network, dataset, **training.options_of(options))
     test, child_of = dataset.test, evaluator.child
     assert child_of is not None
+    test_inputs = None if test is None else jnp.asarray(test.inputs)
     root = jax.random.fold_in(jax.random.key(settings.search.seed), ROOT)
     state = evaluator.init(root)
 
     def tested_outputs(arch: np.ndarray, params: PyTree) -> np.ndarray | None:
-        if test is None:
+        if test_inputs is None:
             return None
         structure, knobs = network.plan(arch)
         predict = jax.jit(functools.partial(trainer.predict, structure))
-        return np.asarray(predict({"network": knobs, **trainer.rates}, params, jnp.asarray(test.inputs)))
+        return np.asarray(predict({"network": knobs, **trainer.rates}, params, test_inputs))
 
     def measure(group: list[Candidate]) -> list[Result]:
         keys = jnp.stack([jax.random.fold_in(root, candidate.trial + 1) for candidate in group])
@@ -217,7 +218,7 @@ def _save(folder: Path, result: Result) -> None:
     path.mkdir(exist_ok=True)
     ledger.write_atomic(path / "weights.safetensors", checkpoint.to_safetensors(result.params, about))
     if result.outputs is not None:
-        _write_csv(path / "outputs.csv", result.outputs.tolist())
+        ledger.write(path / "outputs.csv", result.outputs.tolist())
 
 
 def _rank(task: Task, row: dict[str, str]) -> tuple[bool, bool, float, float]:
@@ -239,21 +240,15 @@ def _compare(folder: Path, dataset: Dataset, names: list[str]) -> None:
     measured = task.measures(task.ensemble(np.stack(outputs)), labels)
     heading = ["networks", *(f"test_{name}" for name in measured)]
     values = [" ".join(names[:ENSEMBLE]), *map(ledger.number, measured.values())]
-    _write_csv(folder / "ensemble.csv", [heading, values])
+    ledger.write(folder / "ensemble.csv", [heading, values])
     if task.predict is not None:
         table = np.zeros((len(dataset.classes),) * 2, int)
         np.add.at(table, (labels, task.predict(outputs[0])), 1)
         rows = [[name, *row] for name, row in zip(dataset.classes, table.tolist(), strict=True)]
-        _write_csv(folder / "confusion.csv", [["true \\ predicted", *dataset.classes], *rows])
+        ledger.write(folder / "confusion.csv", [["true \\ predicted", *dataset.classes], *rows])
 
 
 def with_validation(dataset: Dataset) -> Dataset:
     """Trained on the validation inputs too; they remain what a child's first epoch is compared on."""
     splits = zip(dataset.train, dataset.validation, strict=True)
     return dataset._replace(train=Split(*(np.concatenate(both) for both in splits)))
-
-
-def _write_csv(path: Path, rows: list[list[Any]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    ledger.write_atomic(path, text.getvalue().encode())

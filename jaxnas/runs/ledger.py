@@ -42,6 +42,13 @@ def append(path: Path, rows: list[dict[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
+def write(path: Path, lines: list[list[Any]]) -> None:
+    """Write a whole CSV file, the header first, at once."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    write_atomic(path, text.getvalue().encode())
+
+
 def columns_of(path: Path) -> list[str]:
     """The columns in the header of a CSV file; none if it is empty or there is no such file."""
     try:

@@ -5,8 +5,6 @@ same recipe, and, where images have classes, simple methods on their pixels. A m
 not fitted again. `remark` says in words where a row is better than the search.
 """
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -41,8 +39,8 @@ def write(
       watch: is told how many methods are done.
     """
     before = {row["name"]: row for row in ledger.read(folder / FILE)}
-    rows = [row for path, name in zip(searches, (FOUND, RANDOM), strict=False) if (row := _found(path, name))]
-    rows += _by_hand(searches[0])
+    pairs = [_found(path, name) for path, name in zip(searches, (FOUND, RANDOM), strict=False)]
+    rows = [row for row in (*(found for found, _ in pairs), pairs[0][1]) if row]
     for row in rows:
         row["images"] = str(len(dataset.train.inputs))
     methods = pixels.METHODS if dataset.kind == "image" and dataset.task.predict is not None else ()
@@ -84,27 +82,21 @@ def remarks(rows: Sequence[Row], measure: str, more_is_better: bool) -> dict[str
     return sentences
 
 
-def _found(path: Path, name: str) -> Row | None:
-    """The best network of a search; its seconds are those of the search and of all final trainings."""
-    results = ledger.read(path / "final" / "results.csv")
-    best = next((row for row in results if row["status"] == "ok" and row["trial"]), None)
-    if best is None:
-        return None
-    costs = {row["name"]: row["seconds"] for row in ledger.read(path / "final" / "costs.csv")}
-    trained = [costs.get(row["name"], "") for row in results if row["trial"]]
-    searched = [row["seconds"] for row in ledger.read(path / "timings.csv")]
-    return _row(name, best, sum(float(seconds or 0) for seconds in (*searched, *trained)))
+def _found(path: Path, name: str) -> tuple[Row | None, Row | None]:
+    """The best network of a search, and the one by hand that was trained beside it, where there are any.
 
-
-def _by_hand(path: Path) -> list[Row]:
-    """The network by hand, if it was trained."""
-    results = ledger.read(path / "final" / "results.csv")
-    costs = {row["name"]: row["seconds"] for row in ledger.read(path / "final" / "costs.csv")}
-    return [
-        _row(BY_HAND, row, float(costs.get(row["name"]) or 0))
-        for row in results
-        if not row["trial"] and row["status"] == "ok"
-    ]
+    The seconds of the first are those of the search and of all final trainings.
+    """
+    results = [row for row in ledger.read(path / "final" / "results.csv") if row["status"] == "ok"]
+    seconds = {row["name"]: float(row["seconds"]) for row in ledger.read(path / "final" / "costs.csv")}
+    best = next((row for row in results if row["trial"]), None)
+    by_hand = next((row for row in results if not row["trial"]), None)
+    whole = sum(float(row["seconds"] or 0) for row in ledger.read(path / "timings.csv"))
+    whole += sum(seconds.get(row["name"], 0.0) for row in results if row["trial"])
+    return (
+        best and _row(name, best, whole),
+        by_hand and _row(BY_HAND, by_hand, seconds.get(by_hand["name"], 0.0)),
+    )
 
 
 def _row(name: str, result: Row, seconds: float) -> Row:
@@ -123,9 +115,5 @@ def _fitted(name: str, dataset: Dataset) -> Row:
 
 def _write(path: Path, rows: list[Row], measures: Sequence[str]) -> None:
     columns = [f"{split}_{name}" for split in ("validation", "test") for name in measures]
-    text = io.StringIO()
     heading = ["name", "params", "seconds", "images", *columns, "remark"]
-    writer = csv.DictWriter(text, heading, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    ledger.write_atomic(path, text.getvalue().encode())
+    ledger.write(path, [heading, *([row.get(column, "") for column in heading] for row in rows)])

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.errors import InputError
-from jaxnas.hashing import hash_bits
+from jaxnas.hashing import hash_bits, uniform
 from jaxnas.types import Dataset
 
 STRENGTHS = ("flip", "rotate", "zoom", "shift", "light", "cutout")  # knobs where any of them varies images
@@ -39,6 +39,9 @@ def functions_of(dataset: Dataset, given: dict[str, Any]) -> tuple[Prepare, Augm
             kind = f"the data are of kind {dataset.kind!r}"
             why = kind if own is None else "the data have a function of their own"
             raise InputError(f"trainer.{name}: got {given[name]}, for images; {why}: leave it out")
+    dtype = dataset.train.inputs.dtype
+    if given["mixup"] and not is_image and dtype.kind != "f":
+        raise InputError(f"trainer.mixup: got {given['mixup']}; it mixes numbers, not {dtype}: set it to 0")
     prepares, augments = dataset.prepare, None
     if prepares is None:
         prepare_images = functools.partial(prepare, mean=given["mean"], std=given["std"])
@@ -79,7 +82,7 @@ def augment(
       cuts: cutout is.
     """
     N, H, W, C = images.shape
-    random = (hash_bits(key, (12, N)) >> jnp.uint32(8)).astype(jnp.float32) * 2.0**-24  # [12, N] in [0, 1)
+    random = uniform(key, (10, N))
     mirrored = (random[0] < 0.5) & (knobs["flip"] > 0)
     if crop:
         rows, columns = (jnp.floor(r * (2 * crop + 1)).astype(jnp.int32)[:, None] for r in random[1:3])
@@ -95,8 +98,7 @@ def augment(
         images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     if lights:
         contrast = 1 + knobs["light"] * (2 * random[7] - 1)
-        brightness = (hash_bits(jax.random.fold_in(key, 1), (N, C)) >> jnp.uint32(8)).astype(jnp.float32)
-        brightness = knobs["light"] * 255 / 4 * (brightness * 2.0**-23 - 1)
+        brightness = knobs["light"] * 255 / 4 * (2 * uniform(jax.random.fold_in(key, 1), (N, C)) - 1)
         varied = (images.astype(jnp.float32) - 127.5) * contrast[:, None, None, None] + 127.5
         images = varied + brightness[:, None, None, :]
     if cuts:

@@ -100,8 +100,8 @@ def trainer_options(settings: Settings, arch: np.ndarray) -> tuple[Options, dict
     """What an architecture decides of its trainer: options that are structure, and rates, which are knobs."""
     network = settings.network
     chosen = dict(network.trainer_options(arch)) if network.trainer_options else {}
-    rates = settings.trainer_of(()).rates
-    rates = {name: np.float32(chosen.pop(name)) for name in rates if name in chosen}
+    knobs = settings.trainer_of(()).rates
+    rates = {name: np.float32(chosen.pop(name)) for name in knobs if name in chosen}
     return tuple(sorted(chosen.items())), rates
 
 

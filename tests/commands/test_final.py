@@ -1,14 +1,17 @@
 """A search ends with networks that are trained to the end, the best of which is best/."""
 
 import json
+import signal
+import types
 
 import pytest
 
 from jaxnas import config
 from jaxnas.commands import final
 from jaxnas.commands.cli import main
+from jaxnas.errors import InputError
 from jaxnas.report import statistics
-from jaxnas.runs import ledger
+from jaxnas.runs import finalists, ledger, process
 from jaxnas.training.task import MULTICLASS
 from tests.helpers import dataset
 
@@ -129,3 +132,27 @@ def test_runs_that_end_with_no_network(flags, why, tmp_path, capsys):
     message = f"final.top: got 2, networks to train to the end; {why}: set it to 0"
     assert message in capsys.readouterr().err
     assert not (tmp_path / "small").exists()
+
+
+def test_a_final_training_goes_on_after_more_trials(tmp_path):
+    """With a larger budget it goes on; with other epochs one line says why it does not."""
+    (tmp_path / "small.toml").write_text(TEXT)
+    begun = final.settings_of(config.load(tmp_path / "small.toml"))
+    finalists._open(tmp_path, begun, finalists.FINAL, "")
+    longer = ["--search.budget", "8", "--final.top", "3", "--final.no-twins"]
+    longer = final.settings_of(config.load(tmp_path / "small.toml", longer))
+    finalists._open(tmp_path, longer, finalists.FINAL, "")
+    other = final.settings_of(config.load(tmp_path / "small.toml", ["--final.epochs", "4"]))
+    message = r"other settings; delete it, or repeat those \(trainer.epochs: 3 → 4\)$"
+    with pytest.raises(InputError, match=message):
+        finalists._open(tmp_path, other, finalists.FINAL, "")
+
+
+def test_a_signal_ends_a_final_training(tmp_path, monkeypatch):
+    """SIGTERM while networks are trained raises Interrupted, which says that all that is done is saved."""
+    (tmp_path / "small.toml").write_text(TEXT)
+    settings = config.load(tmp_path / "small.toml")
+    search = types.SimpleNamespace(folder="", search=types.SimpleNamespace(space=None))
+    monkeypatch.setattr(finalists, "train", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(process.Interrupted, match="SIGTERM"):
+        final.train(settings, [search], tmp_path, dataset(n=8, n_validation=4, shape=(2, 2, 1)))

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnas.errors import InputError
 from jaxnas.training import child, trainer
 from jaxnas.training import images as images_of
 from jaxnas.training.task import MULTICLASS
-from tests.helpers import assert_identical
+from tests.helpers import assert_identical, dataset
 
 KEY = jax.random.key(0)
 
@@ -82,3 +83,12 @@ def test_mixup():
     recipe = types.SimpleNamespace(task=MULTICLASS, label_smoothing=0.0, class_weights=None)
     own, before = (MULTICLASS.loss(outputs, y, None) for y in (labels, jnp.array([1, 0, 1])))
     assert float(child.loss_of(recipe, outputs, labels, share)) == pytest.approx(0.75 * own + 0.25 * before)
+
+
+def test_tokens_are_not_mixed():
+    """Mixup takes images and numbers; half of one token and half of another is none."""
+    tokens = dataset(n=8, n_validation=4, shape=(6,))._replace(kind="sequence")
+    options = images_of.OPTIONS | {"mixup": 0.2}
+    with pytest.raises(InputError, match=r"trainer.mixup: got 0.2; it mixes numbers, not uint8: set it to 0"):
+        images_of.functions_of(tokens, options)
+    assert images_of.functions_of(tokens, options | {"mixup": 0.0})[1] is None
